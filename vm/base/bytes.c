@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/bytes.h"
+
+#include <stdlib.h>
+
+enum { SMALLEST = 256 };
+
+bool lumap_bytes_grow(lumap_bytes *bytes, size_t extra) {
+  size_t wanted, capacity = bytes->capacity ? bytes->capacity : SMALLEST;
+  unsigned char *data;
+  if (bytes->failed || extra > SIZE_MAX / 2 - bytes->size) {
+    bytes->failed = true;
+    return false;
+  }
+  wanted = bytes->size + extra;
+  while (capacity < wanted) capacity += capacity / 2;
+  /* One big append (a long string, a packed list) is the common way to outgrow: then exact is enough. */
+  if (extra > capacity / 2) capacity = wanted;
+  data = realloc(bytes->data, capacity);
+  if (!data) {
+    bytes->failed = true;
+    return false;
+  }
+  bytes->data = data;
+  bytes->capacity = capacity;
+  return true;
+}
+
+void lumap_bytes_deinit(lumap_bytes *bytes) {
+  free(bytes->data);
+  *bytes = (lumap_bytes){0};
+}
+
+void lumap_bytes_move(lumap_bytes *to, lumap_bytes *from) {
+  free(to->data);
+  *to = *from;
+  *from = (lumap_bytes){0};
+}

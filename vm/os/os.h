@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os.h - the whole contract with the operating system: clocks, waiting, processes, counting CPUs.
+ *
+ * pthread mutexes, conditions and threads are used directly, as C11 atomics are; what is here is what differs between
+ * systems or needs care. os_posix.c holds what POSIX gives, os_linux.c what Linux gives. Knows no Lua and no pool.
+ */
+#ifndef LUMAP_OS_OS_H
+#define LUMAP_OS_OS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/status.h"
+
+#define LUMAP_FOREVER UINT64_MAX
+
+/* Monotonic, nanoseconds. */
+uint64_t lumap_clock_ns(void);
+
+/* The moment `seconds` from now, for functions that take a deadline; LUMAP_FOREVER when that is out of range. */
+uint64_t lumap_deadline_after(double seconds);
+
+/* A counter that can be waited on. The pattern, free of lost wake-ups:
+ *     key = lumap_event_key(event); if (nothing there) lumap_event_wait(event, key, deadline_ns);
+ * Signal is safe in signal handlers and from any thread. Zero-initialised is ready. The memory must last until signal
+ * has returned: a waiter may see the new sequence before that. */
+typedef struct lumap_event {
+  _Atomic uint32_t sequence;
+  _Atomic uint32_t waiters;
+} lumap_event;
+
+static inline uint32_t lumap_event_key(lumap_event *event) {
+  return atomic_load_explicit(&event->sequence, memory_order_acquire);
+}
+void lumap_event_signal(lumap_event *event);
+/* LUMAP_E_OK when the event was signalled since `key` (or for no reason), LUMAP_E_TIMEOUT when `deadline_ns` has
+ * passed, LUMAP_E_INTERRUPTED when a signal handler ran (installed with SA_RESTART or without). */
+lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns);
+
+/* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
+lumap_status lumap_sleep_until(uint64_t deadline_ns);
+
+/* CPUs this process may use: the least of affinity mask and cgroup v1/v2 quota (rounded up), at least 1. Damaged or
+ * absent cgroup files count as no quota. `root` is where the file system begins: "" but in tests. */
+int lumap_cpu_count(const char *root);
+
+/* Starts a thread with all signals blocked but `open_signal` (0: none) and those that a fault raises. `stack` is at
+ * least that of the process's own threads. */
+lumap_status lumap_thread_start(unsigned long *thread, void *(*body)(void *), void *argument, int open_signal,
+                                lumap_error *error);
+
+/* `size` zeroed bytes that a child process can share: memory and a close-on-exec descriptor for it. */
+lumap_status lumap_shared_memory_open(size_t size, void **memory, int *descriptor, lumap_error *error);
+/* NULL and -1 are fine. */
+void lumap_shared_memory_close(void *memory, size_t size, int descriptor);
+/* The same memory on the other side. The descriptor stays the caller's. LUMAP_E_PROTOCOL when it is too small. */
+lumap_status lumap_shared_memory_map(int descriptor, size_t size, void **memory, lumap_error *error);
+
+/* A connected pair of stream sockets, both close-on-exec; ours non-blocking. */
+lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error);
+
+/* Starts `program` with `arguments` (NULL-terminated, [0] included) by posix_spawn: no copy of this process's memory,
+ * no fork hazards. `program` is a path; PATH is not searched. `count` is at most 8. In the child `descriptors[i]` is
+ * 3 + i, everything above is closed, the signal mask is empty and signals have their default actions, but that SIGHUP
+ * and SIGQUIT stay ignored if they are (nohup). A program that cannot be executed is an error here. */
+lumap_status lumap_process_start(const char *program, char *const *arguments, const int *descriptors, int count,
+                                 pid_t *process, lumap_error *error);
+
+/* A descriptor that becomes readable when the process ends, or -1. */
+int lumap_process_watch(pid_t process);
+
+/* SIGKILL. `watch` is the descriptor from lumap_process_watch: it names the process even when the host has reaped it
+ * and its number belongs to another one by now. With -1 the number is used. */
+void lumap_process_kill(pid_t process, int watch);
+
+/* How a process of ours ended. Waits for the end. When the host reaps children itself the cause is unknown: both are
+ * set to 0 and -1. */
+void lumap_process_wait(pid_t process, int *signal_number, int *exit_code);
+/* The same without waiting; false while it runs. */
+bool lumap_process_poll(pid_t process, int *signal_number, int *exit_code);
+
+/* In a child: ends this process when its parent `parent` does, even if that has happened already; then this call does
+ * not return. */
+void lumap_process_tie_to_parent(pid_t parent);
+
+/* The path of the program that runs, or of the file that holds the code at `address`. NULL when unknown; else free it.
+ */
+char *lumap_program_path(void);
+char *lumap_code_path(const void *address);
+
+/* True when the first argument of the running program begins with `prefix`. */
+bool lumap_program_has_argument(const char *prefix);
+
+/* "SIGKILL" for 9; NULL for a number without a name. */
+const char *lumap_signal_name(int signal_number);
+
+#endif

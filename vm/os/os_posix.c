@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os_posix.c - the bodies of os.h that POSIX is enough for: clocks, sleeping, threads, sockets, waiting for children.
+ *
+ * Knows nothing of Lua or of pools. Owns no memory and has no state: any thread may enter.
+ */
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NS_PER_SECOND UINT64_C(1000000000)
+
+/* What a main thread usually gets. Lua code recurses through C (gsub callbacks, sort), so worker threads get no less.
+ */
+#define STACK_BYTES ((size_t)8 << 20)
+
+uint64_t lumap_clock_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+uint64_t lumap_deadline_after(double seconds) {
+  uint64_t now = lumap_clock_ns();
+  if (!(seconds > 0)) return now; /* negative, and not a number */
+  /* A third of the clock's range, a hundred years, leaves room for the sum and for the kernel's signed time. */
+  if (seconds >= (double)(INT64_MAX / 3) / 1e9) return LUMAP_FOREVER;
+  return now + (uint64_t)(seconds * 1e9);
+}
+
+lumap_status lumap_sleep_until(uint64_t deadline_ns) {
+  struct timespec moment = {.tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
+                            .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
+  int failure = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &moment, NULL);
+  return failure == EINTR ? LUMAP_E_INTERRUPTED : LUMAP_E_OK;
+}
+
+/* A stack limit that is finite and larger is taken as what this process's threads are meant to have. */
+static size_t stack_size(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) || limit.rlim_cur == RLIM_INFINITY) return STACK_BYTES;
+  return limit.rlim_cur > STACK_BYTES ? (size_t)limit.rlim_cur : STACK_BYTES;
+}
+
+/* The host's handlers run on the host's threads. Signals that a fault raises must stay open: blocked, they kill the
+ * process without the handlers that a debugger or a sanitizer has installed. */
+static void thread_mask(sigset_t *mask, int open_signal) {
+  static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+  sigfillset(mask);
+  for (size_t i = 0; i < sizeof open / sizeof *open; i++)
+    sigdelset(mask, open[i]);
+  if (open_signal) sigdelset(mask, open_signal);
+}
+
+lumap_status lumap_thread_start(unsigned long *thread, void *(*body)(void *), void *argument, int open_signal,
+                                lumap_error *error) {
+  _Static_assert(sizeof(pthread_t) <= sizeof(unsigned long), "a thread's handle fits");
+  pthread_attr_t attributes;
+  sigset_t mask, before;
+  pthread_t handle;
+  int failure = pthread_attr_init(&attributes);
+  if (failure) return lumap_error_system(error, failure, "cannot start a thread");
+  pthread_attr_setstacksize(&attributes, stack_size());
+
+  /* A thread inherits its maker's mask. Set so, there is no moment in which it could take a signal of the host. */
+  thread_mask(&mask, open_signal);
+  pthread_sigmask(SIG_SETMASK, &mask, &before);
+  failure = pthread_create(&handle, &attributes, body, argument);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+  if (failure) return lumap_error_system(error, failure, "cannot start a thread");
+  *thread = (unsigned long)handle;
+  return LUMAP_E_OK;
+}
+
+lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+    return lumap_error_system(error, errno, "cannot make a socket pair");
+  /* Each end of a socket pair has its own flags: theirs goes on to block. */
+  if (fcntl(pair[0], F_SETFL, O_NONBLOCK)) {
+    int number = errno;
+    close(pair[0]);
+    close(pair[1]);
+    return lumap_error_system(error, number, "cannot make a socket non-blocking");
+  }
+  *ours = pair[0];
+  *theirs = pair[1];
+  return LUMAP_E_OK;
+}
+
+static void tell_end(int status, int *signal_number, int *exit_code) {
+  *signal_number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  *exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* ECHILD: the host ignores SIGCHLD (then waitpid has waited all the same) or has reaped the child in a handler. */
+static bool wait_for(pid_t process, int flags, int *signal_number, int *exit_code) {
+  int status = 0;
+  pid_t got;
+  do
+    got = waitpid(process, &status, flags);
+  while (got < 0 && errno == EINTR);
+  if (got == 0) return false;
+  if (got == process) {
+    tell_end(status, signal_number, exit_code);
+  } else {
+    *signal_number = 0;
+    *exit_code = -1;
+  }
+  return true;
+}
+
+void lumap_process_wait(pid_t process, int *signal_number, int *exit_code) {
+  wait_for(process, 0, signal_number, exit_code);
+}
+
+bool lumap_process_poll(pid_t process, int *signal_number, int *exit_code) {
+  return wait_for(process, WNOHANG, signal_number, exit_code);
+}
+
+const char *lumap_signal_name(int signal_number) {
+#define LUMAP_SIGNAL_LIST(X)                                                                                           \
+  X(SIGHUP)                                                                                                            \
+  X(SIGINT) X(SIGQUIT) X(SIGILL) X(SIGTRAP) X(SIGABRT) X(SIGBUS) X(SIGFPE) X(SIGKILL) X(SIGUSR1) X(SIGSEGV) X(SIGUSR2) \
+      X(SIGPIPE) X(SIGALRM) X(SIGTERM) X(SIGCHLD) X(SIGCONT) X(SIGSTOP) X(SIGTSTP) X(SIGTTIN) X(SIGTTOU) X(SIGURG)     \
+          X(SIGXCPU) X(SIGXFSZ) X(SIGVTALRM) X(SIGPROF) X(SIGSYS)
+  switch (signal_number) {
+#define LUMAP_SIGNAL_CASE(name)                                                                                        \
+  case name:                                                                                                           \
+    return #name;
+    LUMAP_SIGNAL_LIST(LUMAP_SIGNAL_CASE)
+#undef LUMAP_SIGNAL_CASE
+  default:
+    return NULL;
+  }
+#undef LUMAP_SIGNAL_LIST
+}
