@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * codec.h - Lua values to bytes and back, as FORMAT.md describes. Knows no pool and no thread.
+ *
+ * Two ways of use:
+ *   plain   codec.encode and codec.decode: data alone, hostile input allowed, functions only when asked for.
+ *   call    parallel.map and its like: functions, classes and globals too. A *scope* on each side remembers what the
+ *           call's log has said, so that nothing is said twice and what comes back is the caller's own object.
+ *
+ *     caller's scope --writes--> log --reads--> worker's scope
+ *     messages (chunks of items, results) refer to objects of the log by their offset in it
+ *
+ * All functions run on the thread that uses the state, may raise Lua errors (lack of memory above all), and keep what
+ * they own in userdata, so that an error leaks nothing. Bytes are never trusted, those of our own workers included.
+ */
+#ifndef LUMAP_CODEC_CODEC_H
+#define LUMAP_CODEC_CODEC_H
+
+#include "base/map.h"
+#include "codec/names.h"
+#include "codec/path.h"
+#include "codec/wire.h"
+
+enum {
+  LUMAP_DEPTH_NESTED = 100,  /* levels that the encoder nests before it defers a table: bounds the C stack */
+  LUMAP_DEPTH_ALLOWED = 150, /* levels that the decoder accepts */
+  LUMAP_PACKED_LEAST = 64,   /* numbers in a list from which on it is packed */
+  LUMAP_FUNCTIONS_LOGGED = 65536 /* functions a log may hold; further ones go with each message that needs them */
+};
+
+/* Flags of plain use. */
+enum { LUMAP_CODEC_FUNCTIONS = 1 };
+
+/* ---- scopes ------------------------------------------------------------------------------------------------- */
+
+typedef struct lumap_scope {
+  lumap_map map;      /* object (or upvalue cell) of the log: its offset there << 8 | flags (or the cell's number) */
+  uint64_t log_size;  /* bytes of the log's finished entries */
+  lumap_bytes log;    /* the entry that is being written: caller's side */
+  bool writes;        /* caller's side: the log can be added to */
+  bool finds_globals; /* the globals that functions read are sent */
+  uint32_t functions; /* functions in the log */
+} lumap_scope;
+
+/* Slots of the table that belongs to a scope. */
+enum {
+  LUMAP_SCOPE_OBJECTS = 1,     /* offset in the log -> object */
+  LUMAP_SCOPE_CODES,           /* bytecode -> offset in the log: caller's side */
+  LUMAP_SCOPE_GLOBALS,         /* names that have been considered -> true: caller's side */
+  LUMAP_SCOPE_PENDING_GLOBALS, /* list of names to write before the entry ends: caller's side */
+  LUMAP_SCOPE_READERS,         /* name -> "the function at app.lua:12": caller's side */
+  LUMAP_SCOPE_ENVIRONMENT,     /* table of globals of the call: worker's side */
+  LUMAP_SCOPE_CLASSES,         /* registered names that the log has told -> true */
+};
+
+/* Flag of a table in a scope's map: it has served as a metatable, so it keeps its identity across states. */
+enum { LUMAP_SCOPE_IS_CLASS = 1 };
+
+/* A new scope as a full userdata. For the worker's side the table on top is popped and becomes the environment of the
+ * functions that are read. [-(0|1), +1] */
+lumap_scope *lumap_scope_push(lua_State *L, bool writes);
+/* The scope at `index`, or an argument error. [-0, +0] */
+lumap_scope *lumap_scope_check(lua_State *L, int index);
+/* Pushes slot `slot` of the scope at `index`. [-0, +1] */
+void lumap_scope_push_slot(lua_State *L, int index, int slot);
+
+/* ---- encoding ----------------------------------------------------------------------------------------------- */
+
+typedef struct lumap_encoder lumap_encoder;
+
+/* Begins a message that is appended to `out`. `scope` is the stack index of a scope, or 0 for plain use with `flags`.
+ * The encoder is the state's own and is good until the next one begins. Pushes two values that must stay where they are
+ * while it is used. [-0, +2] */
+lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags);
+
+/* Appends the value at `index`. Refusals call it `label`, or "label[number]" when number is above 0. After an error the message and the log may hold part of
+ * the value: lumap_encode_undo takes it out. [-0, +0] */
+void lumap_encode_value(lumap_encoder *encoder, int index, const char *label, int number);
+
+/* Goes on with a message in another C function, whose scope must be at the same stack index. Pushes a value that must
+ * stay where it is. [-0, +1] */
+void lumap_encode_resume(lumap_encoder *encoder, lua_State *L);
+
+/* Takes out what the last lumap_encode_value wrote, after it raised an error, so that the message can go on. */
+void lumap_encode_undo(lumap_encoder *encoder);
+
+/* Appends records to the log of the scope at `scope`, then what they need. [-0, +0] */
+void lumap_log_value(lua_State *L, int scope, int index, const char *label);
+void lumap_log_global(lua_State *L, int scope, const char *name, int index, const char *label);
+
+/* Appends all registered classes that can cross. [-0, +0] */
+void lumap_log_classes(lua_State *L, int scope);
+
+/* Writes the globals that the functions in the log read and that have not been written. Call before the entry is handed
+ * over. [-0, +0] */
+void lumap_log_finish(lua_State *L, int scope);
+
+/* ---- decoding ----------------------------------------------------------------------------------------------- */
+
+typedef struct lumap_decoder {
+  lua_State *L;
+  lumap_reader in;
+  uint64_t base;      /* offset of in.data within its numbering: 0, or the log's size before this entry */
+  lumap_scope *scope; /* NULL in plain use */
+  int scope_index;
+  int objects;        /* stack index of offset -> object; nil until the first is met */
+  int failure;        /* stack index of the first failure that let decoding go on, or nil */
+  unsigned flags;
+  unsigned depth;
+  uint64_t deferred;  /* tables announced and not filled yet */
+  bool in_log;
+} lumap_decoder;
+
+/* Begins reading `size` bytes, borrowed while the decoder is used. Pushes two values that must stay where they are.
+ * [-0, +2] */
+void lumap_decode_begin(lumap_decoder *decoder, lua_State *L, const void *bytes, size_t size, int scope, unsigned flags);
+
+/* Pushes the next value. Bad bytes raise an error that names the offset. In a call, what could not be made here (a module
+ * that is missing) is nil and leaves a message: see lumap_decode_failure. [-0, +1] */
+void lumap_decode_value(lumap_decoder *decoder);
+
+/* If something could not be made since the last call, pushes the message and returns true. [-0, +0 or +1] */
+bool lumap_decode_failure(lumap_decoder *decoder);
+
+/* Reads one entry of a log into the worker's scope at `scope`. Values go to the table at `values`, appended to its list;
+ * globals into the scope's environment. [-0, +0] */
+void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int values);
+
+/* ---- registered classes ------------------------------------------------------------------------------------- */
+
+/* codec.register: `name` at index 1, class at 2 (a metatable), pack at 3, unpack at 4, checked by the caller. Class and
+ * pack may be nil where they become known with the first object. [-0, +0] */
+void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int unpack);
+
+/* Pushes the record { name, metatable, pack, unpack } of the class whose metatable is at `index`; false if there is
+ * none. [-0, +0 or +1] */
+bool lumap_classes_push_by_metatable(lua_State *L, int index);
+/* The same for the name on top, which is replaced by the record, or popped. [-1, +0 or +1] */
+bool lumap_classes_push_by_name(lua_State *L);
+/* Pushes the table of all records, by name (a string) and by metatable; false if no class was ever registered.
+ * [-0, +0 or +1] */
+bool lumap_classes_push_names(lua_State *L);
+enum { LUMAP_CLASS_NAME = 1, LUMAP_CLASS_METATABLE, LUMAP_CLASS_PACK, LUMAP_CLASS_UNPACK };
+
+#endif

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * decode.c - bytes to values. Every count is compared with the bytes that are left before anything is allocated, so
+ * memory is bounded by a small multiple of the input; nesting is bounded by LUMAP_DEPTH_ALLOWED.
+ */
+#include "codec/encoder.h"
+
+#include "codec/packed.h"
+
+#include <stdio.h>
+
+int lumap_decoder_bad(lumap_decoder *d, const char *what) {
+  char at[32];
+  snprintf(at, sizeof at, "%llu", (unsigned long long)d->in.at);
+  return luaL_error(d->L, "bad message at byte %s: %s", at, d->in.failed ? "it ends too early" : what);
+}
+
+static void check(lumap_decoder *d) {
+  if (d->in.failed) lumap_decoder_bad(d, "it ends too early");
+}
+
+/* ---- objects ------------------------------------------------------------------------------------------------ */
+
+void lumap_decoder_remember(lumap_decoder *d, uint64_t offset) {
+  lua_State *L = d->L;
+  if (lua_isnil(L, d->objects)) {
+    lua_newtable(L);
+    lua_replace(L, d->objects);
+  }
+  lua_pushnumber(L, (lua_Number)offset);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, d->objects);
+  /* What a worker reads from the log it knows again when it writes a result. */
+  if (d->in_log && (lua_istable(L, -1) || lua_isfunction(L, -1)) &&
+      !lumap_map_set(&d->scope->map, lua_topointer(L, -1), offset << 8))
+    luaL_error(L, "not enough memory");
+}
+
+bool lumap_decoder_push_object(lumap_decoder *d, uint64_t offset) {
+  lua_State *L = d->L;
+  if (lua_isnil(L, d->objects)) return false;
+  lua_pushnumber(L, (lua_Number)offset);
+  lua_rawget(L, d->objects);
+  if (!lua_isnil(L, -1)) return true;
+  lua_pop(L, 1);
+  return false;
+}
+
+void lumap_decoder_push_globals(lumap_decoder *d) {
+  if (d->scope && !d->scope->writes) lumap_scope_push_slot(d->L, d->scope_index, LUMAP_SCOPE_ENVIRONMENT);
+  else lumap_push_globals(d->L);
+}
+
+static void push_known(lumap_decoder *d) {
+  uint64_t offset = lumap_get_varint(&d->in);
+  check(d);
+  if (!d->scope) lumap_decoder_bad(d, "a reference to a log, outside a call");
+  lumap_scope_push_slot(d->L, d->scope_index, LUMAP_SCOPE_OBJECTS);
+  lua_pushnumber(d->L, (lua_Number)offset);
+  lua_rawget(d->L, -2);
+  lua_remove(d->L, -2);
+  if (lua_isnil(d->L, -1)) lumap_decoder_bad(d, "a reference to an object that the log does not have");
+}
+
+/* Something cannot be made here; its message is on top. A call goes on with nil in its place: only the item that needs
+   it fails. Plain use raises. [-1, +0] */
+static void fail(lumap_decoder *d) {
+  if (!d->scope) lua_error(d->L);
+  if (lua_isnil(d->L, d->failure)) lua_replace(d->L, d->failure);
+  else lua_pop(d->L, 1);
+}
+
+/* ---- tables ------------------------------------------------------------------------------------------------- */
+
+static void get_pairs(lumap_decoder *d) {
+  lua_State *L = d->L;
+  int table = lua_gettop(L);
+  for (;;) {
+    if (lumap_reader_left(&d->in) && d->in.data[d->in.at] == LUMAP_TAG_END) {
+      d->in.at++;
+      return;
+    }
+    lumap_decode_nested(d);
+    if (lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) != lua_tonumber(L, -1))
+      lumap_decoder_bad(d, "NaN as a key");
+    lumap_decode_nested(d);
+    if (!lua_isnil(L, table + 1)) {
+      lua_rawset(L, table);
+    } else if (lua_isnil(L, d->failure)) {
+      lumap_decoder_bad(d, "nil as a key");
+    } else {
+      lua_pop(L, 2);
+    }
+  }
+}
+
+/* List values, then pairs, into the table on top. */
+static void get_body(lumap_decoder *d) {
+  lua_State *L = d->L;
+  int table = lua_gettop(L), i = 0;
+  for (;;) {
+    unsigned tag;
+    if (lumap_reader_left(&d->in) == 0) d->in.failed = true;
+    check(d);
+    tag = d->in.data[d->in.at];
+    if (tag == LUMAP_TAG_END) {
+      d->in.at++;
+      return;
+    }
+    if (tag == LUMAP_TAG_PAIRS) {
+      d->in.at++;
+      get_pairs(d);
+      return;
+    }
+    lumap_decode_nested(d);
+    lua_rawseti(L, table, ++i);
+  }
+}
+
+static void get_metatable(lumap_decoder *d) {
+  lua_State *L = d->L;
+  lumap_decode_nested(d);
+  if (lua_istable(L, -1)) {
+    uint64_t *hit = d->scope ? lumap_map_find(&d->scope->map, lua_topointer(L, -1)) : NULL;
+    if (hit) *hit |= LUMAP_SCOPE_IS_CLASS;
+    lua_setmetatable(L, -2);
+  } else if (lua_isnil(L, -1) && !lua_isnil(L, d->failure)) {
+    lua_pop(L, 1);
+  } else {
+    lumap_decoder_bad(d, "a metatable that is not a table");
+  }
+}
+
+/* Room for what is announced, but no more than the bytes that are left could fill. */
+static int room(lumap_decoder *d, uint64_t wanted) {
+  uint64_t left = lumap_reader_left(&d->in);
+  return (int)(wanted < left ? wanted : left < INT32_MAX / 2 ? left : INT32_MAX / 2);
+}
+
+static void get_packed(lumap_decoder *d, bool fill) {
+  lua_State *L = d->L;
+  unsigned kind = lumap_get_u8(&d->in), pairs;
+  uint64_t count = lumap_get_varint(&d->in);
+  const unsigned char *numbers;
+  if (kind < LUMAP_PACKED_F64 || kind > LUMAP_PACKED_MIXED) lumap_decoder_bad(d, "an unknown kind of numbers");
+  if (count > lumap_reader_left(&d->in) / 8 || count > INT32_MAX / 2) lumap_decoder_bad(d, "more numbers than there are bytes");
+  numbers = lumap_get_bytes(&d->in, count * 8);
+  pairs = lumap_get_u8(&d->in);
+  check(d);
+  if (!fill) lua_createtable(L, (int)count, room(d, pairs));
+  lumap_unpack(L, lua_gettop(L), 1, (size_t)count, (int)kind, numbers);
+}
+
+/* What follows a TABLE or PACKED tag. With `fill` the table is on top already, else it is pushed. */
+static void get_parts(lumap_decoder *d, unsigned tag, bool fill, uint64_t offset) {
+  lua_State *L = d->L;
+  bool packed = (tag & ~(unsigned)(LUMAP_SHARED | LUMAP_META)) == LUMAP_TAG_PACKED;
+  if (packed) {
+    get_packed(d, fill);
+  } else {
+    uint64_t list = lumap_get_varint(&d->in);
+    unsigned pairs = lumap_get_u8(&d->in);
+    check(d);
+    if (!fill) lua_createtable(L, room(d, list), room(d, pairs));
+  }
+  if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
+  get_body(d);
+  if (tag & LUMAP_META) get_metatable(d);
+}
+
+static void get_fill(lumap_decoder *d) {
+  uint64_t offset;
+  unsigned tag;
+  if (lumap_get_u8(&d->in) != LUMAP_TAG_FILL) lumap_decoder_bad(d, "a deferred table is missing");
+  offset = lumap_get_varint(&d->in);
+  if (!lumap_decoder_push_object(d, offset) || !lua_istable(d->L, -1))
+    lumap_decoder_bad(d, "a deferred table that was not announced");
+  tag = lumap_get_u8(&d->in);
+  if ((tag & ~(unsigned)(LUMAP_META | 4)) != LUMAP_TAG_TABLE) lumap_decoder_bad(d, "a deferred table expected");
+  get_parts(d, tag, true, offset);
+  lua_pop(d->L, 1);
+}
+
+/* ---- names and registered classes --------------------------------------------------------------------------- */
+
+static void get_name(lumap_decoder *d, unsigned tag, uint64_t offset) {
+  lua_State *L = d->L;
+  unsigned parts = lumap_get_u8(&d->in);
+  if (!d->scope && !(d->flags & LUMAP_CODEC_FUNCTIONS))
+    lumap_decoder_bad(d, "the name of a module, which is looked up only with the option functions = true");
+  if (parts == 0 || parts > 8) lumap_decoder_bad(d, "a name without parts");
+  for (unsigned i = 0; i < parts; i++) {
+    size_t size;
+    const char *part = lumap_get_string(&d->in, lumap_get_u8(&d->in), &size);
+    if (!part) lumap_decoder_bad(d, "a string expected");
+    lua_pushlstring(L, part, size);
+  }
+  if (!lumap_names_resolve(L, (int)parts)) {
+    fail(d);
+    lua_pushnil(L);
+  } else if (tag & LUMAP_SHARED) {
+    lumap_decoder_remember(d, offset);
+  }
+}
+
+/* A userdata's metatable is its library's: the class is known by the first object made. */
+static void learn_metatable(lua_State *L, int record, int object) {
+  lua_rawgeti(L, record, LUMAP_CLASS_METATABLE);
+  if (lua_isnil(L, -1) && lua_getmetatable(L, object)) {
+    int base = lua_gettop(L) - 1;
+    lua_rawgeti(L, record, LUMAP_CLASS_NAME);
+    lua_rawgeti(L, record, LUMAP_CLASS_PACK);
+    lua_rawgeti(L, record, LUMAP_CLASS_UNPACK);
+    lumap_classes_register(L, base + 2, base + 1, base + 3, base + 4);
+    lua_settop(L, base);
+  }
+  lua_pop(L, 1);
+}
+
+static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
+  lua_State *L = d->L;
+  size_t size;
+  const char *name = lumap_get_string(&d->in, lumap_get_u8(&d->in), &size);
+  int base = lua_gettop(L);
+  if (!name) lumap_decoder_bad(d, "the name of a class expected");
+  lua_pushlstring(L, name, size);
+  lumap_decode_nested(d);
+  lua_pushvalue(L, base + 1);
+  if (!lumap_classes_push_by_name(L)) {
+    lua_pushfstring(L, "class '%s' is not registered here: call codec.register in both places", lua_tostring(L, base + 1));
+  } else {
+    lua_rawgeti(L, base + 3, LUMAP_CLASS_UNPACK);
+    lua_pushvalue(L, base + 2);
+    if (lua_pcall(L, 1, 1, 0) == 0) {
+      learn_metatable(L, base + 3, base + 4);
+      if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
+      lua_replace(L, base + 1);
+      lua_settop(L, base + 1);
+      return;
+    }
+    lua_pushfstring(L, "the unpack function of class '%s' failed: %s", lua_tostring(L, base + 1),
+                    lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(error object is not a string)");
+  }
+  lua_replace(L, base + 1);
+  lua_settop(L, base + 1);
+  fail(d);
+  lua_pushnil(L);
+}
+
+static void get_file(lumap_decoder *d) {
+  static const char *const names[] = {"stdin", "stdout", "stderr"};
+  unsigned number = lumap_get_u8(&d->in);
+  if (number > 2 || (!d->scope && !(d->flags & LUMAP_CODEC_FUNCTIONS))) lumap_decoder_bad(d, "a file handle");
+  lumap_push_loaded(d->L);
+  lua_getfield(d->L, -1, "io");
+  lua_getfield(d->L, -1, names[number]);
+  lua_replace(d->L, -3);
+  lua_pop(d->L, 1);
+}
+
+/* ---- all values --------------------------------------------------------------------------------------------- */
+
+static int64_t get_integer(lumap_decoder *d, unsigned tag) {
+  int8_t i8 = 0;
+  int16_t i16 = 0;
+  int32_t i32 = 0;
+  int64_t i64 = 0;
+  switch (tag) {
+  case LUMAP_TAG_I8: lumap_get_number(&d->in, &i8, sizeof i8); return i8;
+  case LUMAP_TAG_I16: lumap_get_number(&d->in, &i16, sizeof i16); return i16;
+  case LUMAP_TAG_I32: lumap_get_number(&d->in, &i32, sizeof i32); return i32;
+  default: lumap_get_number(&d->in, &i64, sizeof i64); return i64;
+  }
+}
+
+static void get_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
+  switch (tag & ~(unsigned)LUMAP_SHARED) {
+  case LUMAP_TAG_TABLE:
+  case LUMAP_TAG_TABLE | LUMAP_META:
+  case LUMAP_TAG_PACKED:
+  case LUMAP_TAG_PACKED | LUMAP_META:
+    get_parts(d, tag, false, offset);
+    break;
+  case LUMAP_TAG_DEFERRED:
+    lua_newtable(d->L);
+    lumap_decoder_remember(d, offset);
+    d->deferred++;
+    break;
+  case LUMAP_TAG_FUNCTION:
+    lumap_get_function(d, tag, offset);
+    break;
+  case LUMAP_TAG_NAME:
+    get_name(d, tag, offset);
+    break;
+  case LUMAP_TAG_CUSTOM:
+    get_custom(d, tag, offset);
+    break;
+  default:
+    lumap_decoder_bad(d, "an unknown tag");
+  }
+}
+
+static void get_value(lumap_decoder *d) {
+  lua_State *L = d->L;
+  uint64_t offset = d->base + d->in.at, bits = 0;
+  unsigned tag = lumap_get_u8(&d->in);
+  double number = 0;
+  size_t size;
+  const char *string;
+  if (tag >= LUMAP_TAG_FIXINT) {
+    lua_pushinteger(L, (lua_Integer)(tag - LUMAP_TAG_FIXINT));
+    return;
+  }
+  switch (tag) {
+  case LUMAP_TAG_NIL:
+    check(d);
+    lua_pushnil(L);
+    break;
+  case LUMAP_TAG_FALSE:
+  case LUMAP_TAG_TRUE:
+    lua_pushboolean(L, tag == LUMAP_TAG_TRUE);
+    break;
+  case LUMAP_TAG_I8:
+  case LUMAP_TAG_I16:
+  case LUMAP_TAG_I32:
+  case LUMAP_TAG_I64:
+    lumap_push_integer(L, get_integer(d, tag));
+    break;
+  case LUMAP_TAG_F64:
+    lumap_get_number(&d->in, &number, sizeof number);
+    lua_pushnumber(L, number);
+    break;
+  case LUMAP_TAG_BOXI64:
+  case LUMAP_TAG_BOXU64:
+    lumap_get_number(&d->in, &bits, sizeof bits);
+    lumap_push_boxed_integer(L, bits, tag == LUMAP_TAG_BOXU64);
+    break;
+  case LUMAP_TAG_NULL:
+    lua_pushlightuserdata(L, NULL);
+    break;
+  case LUMAP_TAG_FILE:
+    get_file(d);
+    break;
+  case LUMAP_TAG_GLOBALS:
+    if (!d->scope && !(d->flags & LUMAP_CODEC_FUNCTIONS)) lumap_decoder_bad(d, "the table of globals");
+    lumap_decoder_push_globals(d);
+    break;
+  case LUMAP_TAG_REF:
+    if (!lumap_decoder_push_object(d, lumap_get_varint(&d->in)))
+      lumap_decoder_bad(d, "a reference to an object that is not there");
+    break;
+  case LUMAP_TAG_KNOWN:
+    push_known(d);
+    break;
+  default:
+    string = lumap_get_string(&d->in, tag, &size);
+    if (string) lua_pushlstring(L, string, size);
+    else get_object(d, tag, offset);
+  }
+  check(d);
+}
+
+void lumap_decode_nested(lumap_decoder *d) {
+  if (++d->depth > LUMAP_DEPTH_ALLOWED) lumap_decoder_bad(d, "values nested too deeply");
+  get_value(d);
+  d->depth--;
+}
+
+/* ---- entries ------------------------------------------------------------------------------------------------ */
+
+void lumap_decode_begin(lumap_decoder *d, lua_State *L, const void *bytes, size_t size, int scope, unsigned flags) {
+  luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 5 + 40, "no room to decode");
+  lua_pushnil(L);
+  lua_pushnil(L);
+  *d = (lumap_decoder){.L = L, .in = {bytes, size, 0, false}, .flags = flags, .objects = lua_gettop(L) - 1,
+                       .failure = lua_gettop(L)};
+  if (scope) {
+    d->scope_index = lua_absindex(L, scope);
+    d->scope = lua_touserdata(L, d->scope_index);
+  }
+}
+
+void lumap_decode_value(lumap_decoder *d) {
+  get_value(d);
+  while (d->deferred > 0) {
+    d->deferred--;
+    get_fill(d);
+  }
+}
+
+bool lumap_decode_failure(lumap_decoder *d) {
+  if (lua_isnil(d->L, d->failure)) return false;
+  lua_pushvalue(d->L, d->failure);
+  lua_pushnil(d->L);
+  lua_replace(d->L, d->failure);
+  return true;
+}
+
+/* Reads a record's string and pushes it. */
+static void get_record_name(lumap_decoder *d) {
+  size_t size;
+  const char *name = lumap_get_string(&d->in, lumap_get_u8(&d->in), &size);
+  if (!name) lumap_decoder_bad(d, "a name expected");
+  lua_pushlstring(d->L, name, size);
+}
+
+static void get_record(lumap_decoder *d, int environment, int values) {
+  lua_State *L = d->L;
+  int top = lua_gettop(L);
+  switch (lumap_get_u8(&d->in)) {
+  case LUMAP_RECORD_VALUE:
+    lumap_decode_value(d);
+    lua_rawseti(L, values, (int)lumap_rawlen(L, values) + 1);
+    break;
+  case LUMAP_RECORD_GLOBAL:
+    get_record_name(d);
+    lumap_decode_value(d);
+    lua_rawset(L, environment);
+    break;
+  case LUMAP_RECORD_CLASS:
+    for (int i = 0; i < 4; i++) lumap_decode_nested(d);
+    while (d->deferred > 0) {
+      d->deferred--;
+      get_fill(d);
+    }
+    lumap_classes_register(L, top + 1, top + 2, top + 3, top + 4);
+    break;
+  case LUMAP_RECORD_OBJECT:
+    lumap_decode_value(d);
+    break;
+  default:
+    lumap_decoder_bad(d, "an unknown record");
+  }
+  lua_settop(L, top);
+}
+
+void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int values) {
+  lumap_decoder d;
+  int top = lua_gettop(L), environment;
+  scope = lua_absindex(L, scope);
+  values = lua_absindex(L, values);
+  lumap_decode_begin(&d, L, bytes, size, scope, 0);
+  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_OBJECTS);
+  lua_replace(L, d.objects);
+  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_ENVIRONMENT);
+  environment = lua_gettop(L);
+  d.base = d.scope->log_size;
+  d.in_log = true;
+  while (lumap_reader_left(&d.in) > 0) get_record(&d, environment, values);
+  d.scope->log_size += size;
+  if (lumap_decode_failure(&d)) lua_error(L);
+  lua_settop(L, top);
+}

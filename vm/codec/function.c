@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * function.c - Lua functions to bytes and back: bytecode with its debug information, upvalues with their identity, and
+ * on the caller's side a note of the globals that the code reads.
+ *
+ * An upvalue is a variable, not a value: two functions that share one go on sharing it. The first function that has it
+ * writes CELL and the value, the others CELL_REF with where to find it.
+ */
+#include "codec/encoder.h"
+
+#include "lua/bytecode.h"
+
+/* Bytecode is good for one VM only. */
+enum { VM_CODE = LUMAP_VM_CODE };
+enum { CODE_HEAD = 1 + 4 + 4 };
+
+static int append(lua_State *L, const void *bytes, size_t size, void *data) {
+  (void)L;
+  return lumap_bytes_append(data, bytes, size) ? 0 : 1;
+}
+
+/* ---- globals ------------------------------------------------------------------------------------------------ */
+
+typedef struct finding {
+  lumap_encoder *e;
+  int function; /* stack index */
+  int considered, pending, readers;
+} finding;
+
+/* Notes a global that must go along: once a call, if it is there and not the standard one. */
+static void note_global(void *data, const char *name, size_t size) {
+  finding *f = data;
+  lua_State *L = f->e->L;
+  int top = lua_gettop(L);
+  lua_pushlstring(L, name, size);
+  lua_pushvalue(L, top + 1);
+  lua_rawget(L, f->considered);
+  if (!lua_toboolean(L, -1)) {
+    lua_pushvalue(L, top + 1);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, f->considered);
+    lumap_push_globals(L);
+    lua_pushvalue(L, top + 1);
+    lua_rawget(L, -2);
+    if (!lua_isnil(L, -1) && !lumap_names_is_standard_global(L, f->e->names, top + 1)) {
+      lua_pushvalue(L, top + 1);
+      lua_rawseti(L, f->pending, (int)lumap_rawlen(L, f->pending) + 1);
+      lua_pushvalue(L, top + 1);
+      lumap_path_push_function(L, f->function);
+      lua_rawset(L, f->readers);
+    }
+  }
+  lua_settop(L, top);
+}
+
+/* `environment` is the number of the upvalue that holds the globals, 0 where they are no upvalue. */
+static void note_globals(lumap_encoder *e, int index, const void *code, size_t size, int environment) {
+  lua_State *L = e->L;
+  int top = lua_gettop(L);
+  finding f = {e, index, top + 1, top + 2, top + 3};
+  luaL_checkstack(L, 20, NULL);
+  lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_GLOBALS);
+  lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_PENDING_GLOBALS);
+  lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_READERS);
+  lumap_bytecode_globals(L, code, size, environment, note_global, &f);
+  lua_settop(L, top);
+}
+
+/* Which upvalue of the function holds the globals, if any. */
+static int find_environment(lumap_encoder *e, int index, int count) {
+  for (int i = 1; i <= count; i++) {
+    bool found;
+    lua_getupvalue(e->L, index, i);
+    found = lumap_is_environment_upvalue(e->L, e->globals);
+    lua_pop(e->L, 1);
+    if (found) return i;
+  }
+  return 0;
+}
+
+/* Does the function read the caller's own globals, rather than a table that was set for it? */
+static bool reads_globals(lumap_encoder *e, int index, int environment) {
+  bool is_globals;
+  if (!lumap_push_environment(e->L, index)) return environment != 0;
+  is_globals = lua_topointer(e->L, -1) == e->globals;
+  lua_pop(e->L, 1);
+  return is_globals;
+}
+
+/* ---- encoding ----------------------------------------------------------------------------------------------- */
+
+/* Writes the code, or where the log has it already. Functions made by one piece of source share it. */
+static void put_code(lumap_encoder *e, int index, int upvalues) {
+  lua_State *L = e->L;
+  lumap_bytes *out = e->sink.out;
+  size_t start = out->size, size;
+  uint64_t offset = lumap_sink_offset(&e->sink);
+  uint32_t checksum, size32;
+  int environment = find_environment(e, index, upvalues);
+  const unsigned char *code;
+  lumap_put_u8(out, LUMAP_TAG_CODE);
+  lumap_put_u8(out, VM_CODE);
+  if (!lumap_bytes_reserve(out, 8)) lumap_encoder_no_memory(e);
+  out->size += 8;
+  lua_pushvalue(L, index);
+  if (lumap_dump(L, append, out) != 0) lumap_encoder_no_memory(e);
+  lua_pop(L, 1);
+  size = out->size - start - 1 - CODE_HEAD;
+  if (size > UINT32_MAX) luaL_error(L, "cannot send a function with more than 4 GiB of code");
+  code = out->data + start + 1 + CODE_HEAD;
+  checksum = lumap_checksum(code, size);
+  size32 = (uint32_t)size;
+  memcpy(out->data + start + 2, &checksum, sizeof checksum);
+  memcpy(out->data + start + 6, &size32, sizeof size32);
+  if (e->scope && e->scope->writes && e->scope->finds_globals && reads_globals(e, index, environment))
+    note_globals(e, index, code, size, environment);
+  if (!e->sink.is_log) return;
+  lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_CODES);
+  lua_pushlstring(L, (const char *)code, size);
+  lua_pushvalue(L, -1);
+  lua_rawget(L, -3);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushnumber(L, (lua_Number)offset);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    return;
+  }
+  out->size = start;
+  lumap_put_u8(out, LUMAP_TAG_CODE_REF);
+  lumap_put_varint(out, (uint64_t)lua_tonumber(L, -1));
+  lua_pop(L, 3);
+}
+
+static void put_upvalue(lumap_encoder *e, int index, int number, uint64_t offset, const lumap_step *step) {
+  lua_State *L = e->L;
+  lumap_step here = {step, LUMAP_STEP_UPVALUE, index, number, NULL, NULL};
+  const void *cell = lua_upvalueid(L, index, number);
+  uint64_t *hit;
+  lua_getupvalue(L, index, number);
+  if (e->names && lua_istable(L, -1) &&
+      (lua_topointer(L, -1) == e->globals || lua_topointer(L, -1) == e->environment)) {
+    lumap_put_u8(e->sink.out, LUMAP_TAG_GLOBALS);
+  } else if ((hit = lumap_map_find(e->sink.seen, cell)) != NULL) {
+    uint64_t where = *hit;
+    if (!e->sink.is_log) e->sink.out->data[e->sink.start + ((where >> 8) - e->sink.base)] |= LUMAP_SHARED;
+    lumap_put_u8(e->sink.out, LUMAP_TAG_CELL_REF);
+    lumap_put_varint(e->sink.out, where >> 8);
+    lumap_put_u8(e->sink.out, (unsigned)(where & 0xff));
+  } else {
+    if (!lumap_map_set(e->sink.seen, cell, offset << 8 | (unsigned)number)) lumap_encoder_no_memory(e);
+    lumap_put_u8(e->sink.out, LUMAP_TAG_CELL);
+    lumap_put_value(e, lua_gettop(L), &here);
+  }
+  lua_pop(L, 1);
+}
+
+void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step) {
+  lua_State *L = e->L;
+  lumap_step here = {step, LUMAP_STEP_ENVIRONMENT, index, 0, NULL, NULL};
+  int upvalues = lumap_upvalue_count(L, index);
+  uint64_t offset;
+  if (lua_iscfunction(L, index)) lumap_path_refuse(L, step, index);
+  if (!e->names) {
+    lumap_path_push(L, step);
+    luaL_error(L, "cannot send %s (a function): functions are encoded only with the option functions = true",
+               lua_tostring(L, -1));
+  }
+  if (++e->depth >= LUMAP_DEPTH_ALLOWED - 20) {
+    lumap_path_push(L, step);
+    luaL_error(L, "cannot send %s: functions are nested too deeply", lua_tostring(L, -1));
+  }
+  offset = lumap_sink_remember(e, index);
+  if (e->sink.is_log) e->scope->functions++;
+  lumap_put_u8(e->sink.out, lumap_sink_tag(e, LUMAP_TAG_FUNCTION));
+  put_code(e, index, upvalues);
+  lumap_put_u8(e->sink.out, (unsigned)upvalues);
+  if (lumap_push_environment(L, index)) {
+    lumap_put_value(e, lua_gettop(L), &here);
+    lua_pop(L, 1);
+  } else {
+    lumap_put_u8(e->sink.out, LUMAP_TAG_NIL);
+  }
+  for (int i = 1; i <= upvalues; i++) put_upvalue(e, index, i, offset, step);
+  e->depth--;
+}
+
+/* ---- decoding ----------------------------------------------------------------------------------------------- */
+
+/* Pushes the function that the code at the reader's place makes, with fresh upvalues. */
+static void get_code(lumap_decoder *d) {
+  lua_State *L = d->L;
+  uint64_t offset = d->base + d->in.at;
+  unsigned tag = lumap_get_u8(&d->in);
+  const unsigned char *code;
+  size_t size;
+  if (tag == LUMAP_TAG_CODE_REF) {
+    if (!lumap_decoder_push_object(d, lumap_get_varint(&d->in)) || lua_type(L, -1) != LUA_TSTRING)
+      lumap_decoder_bad(d, "a reference to code that is not there");
+    code = (const unsigned char *)lua_tolstring(L, -1, &size);
+  } else {
+    unsigned vm = lumap_get_u8(&d->in);
+    uint32_t checksum = 0, size32 = 0;
+    lumap_get_number(&d->in, &checksum, sizeof checksum);
+    lumap_get_number(&d->in, &size32, sizeof size32);
+    code = lumap_get_bytes(&d->in, size32);
+    size = size32;
+    if (tag != LUMAP_TAG_CODE || !code) lumap_decoder_bad(d, "a function without code");
+    if (vm != VM_CODE) lumap_decoder_bad(d, "a function compiled for another Lua VM");
+    if (checksum != lumap_checksum(code, size)) lumap_decoder_bad(d, "damaged bytecode");
+    lua_pushlstring(L, (const char *)code, size);
+    if (d->in_log) lumap_decoder_remember(d, offset);
+  }
+  if (lumap_load(L, code, size, "=?", "b") != 0) lumap_decoder_bad(d, "bytecode that does not load");
+  lua_remove(L, -2);
+}
+
+/* Reads upvalue `number` of the function on top. */
+static void get_upvalue(lumap_decoder *d, int number) {
+  lua_State *L = d->L;
+  int function = lua_gettop(L);
+  unsigned tag = lumap_get_u8(&d->in);
+  if (tag == LUMAP_TAG_CELL_REF) {
+    uint64_t offset = lumap_get_varint(&d->in);
+    int other = (int)lumap_get_u8(&d->in);
+    if (!lumap_decoder_push_object(d, offset) || !lua_isfunction(L, -1) || lua_iscfunction(L, -1) || other < 1 ||
+        other > lumap_upvalue_count(L, -1))
+      lumap_decoder_bad(d, "a reference to an upvalue that is not there");
+    lua_upvaluejoin(L, function, number, lua_gettop(L), other);
+    lua_pop(L, 1);
+    return;
+  }
+  if (tag == LUMAP_TAG_CELL) lumap_decode_nested(d);
+  else if (tag == LUMAP_TAG_GLOBALS) lumap_decoder_push_globals(d);
+  else lumap_decoder_bad(d, "an upvalue expected");
+  lua_setupvalue(L, function, number);
+}
+
+void lumap_get_function(lumap_decoder *d, unsigned tag, uint64_t offset) {
+  lua_State *L = d->L;
+  int upvalues, function;
+  if (!d->scope && !(d->flags & LUMAP_CODEC_FUNCTIONS))
+    lumap_decoder_bad(d, "a function, which is decoded only with the option functions = true");
+  get_code(d);
+  function = lua_gettop(L);
+  if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
+  upvalues = (int)lumap_get_u8(&d->in);
+  if (d->in.failed || upvalues != lumap_upvalue_count(L, function))
+    lumap_decoder_bad(d, "a function with a wrong number of upvalues");
+  lumap_decode_nested(d);
+  if (lua_istable(L, -1)) lumap_set_environment(L, function);
+  else lua_pop(L, 1);
+  for (int i = 1; i <= upvalues; i++) get_upvalue(d, i);
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The index is a map from an object's address to an entry number, and a flat list of two slots an entry: the number of
+ * the entry it lies in (0: it is a module) and its key there. Addresses may be reused by other objects after a
+ * collection, so a hit counts only if the name leads to the very object.
+ */
+#include "codec/names.h"
+
+#include "base/map.h"
+
+enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
+
+/* Slots of the table that belongs to the index. */
+enum { ENTRIES = 1, STANDARD_GLOBALS, FINDABLE };
+
+struct lumap_names {
+  lumap_map map;
+  uint64_t fingerprint; /* of package.loaded, when it was last looked at */
+  uint64_t count;       /* entries */
+  uint64_t standard;    /* entries that every state has */
+};
+
+static const char names_key;
+static const char *const type_name = "lumap.names";
+
+static int collect(lua_State *L) {
+  lumap_names *names = lua_touserdata(L, 1);
+  lumap_map_deinit(&names->map);
+  return 0;
+}
+
+/* The key is on top; it stays there. */
+static uint64_t add(lua_State *L, lumap_names *names, const void *object, uint64_t parent, int entries) {
+  if (names->count >= MOST_ENTRIES || lumap_map_find(&names->map, object)) return 0;
+  names->count++;
+  lua_pushnumber(L, (lua_Number)parent);
+  lua_rawseti(L, entries, (int)(2 * names->count - 1));
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, entries, (int)(2 * names->count));
+  if (!lumap_map_set(&names->map, object, names->count)) luaL_error(L, "not enough memory");
+  return names->count;
+}
+
+static bool can_be_named(lua_State *L, int index) { return lua_istable(L, index) || lua_isfunction(L, index); }
+
+/* Adds the fields of the table on top, which is entry `parent`. */
+static void add_fields(lua_State *L, lumap_names *names, uint64_t parent, int depth, int entries) {
+  luaL_checkstack(L, 8, "modules nested too deeply");
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    if (lua_type(L, -2) == LUA_TSTRING && can_be_named(L, -1)) {
+      uint64_t entry;
+      lua_pushvalue(L, -2);
+      entry = add(L, names, lua_topointer(L, -2), parent, entries);
+      lua_pop(L, 1);
+      if (entry && lua_istable(L, -1) && depth < DEEPEST) add_fields(L, names, entry, depth + 1, entries);
+    }
+    lua_pop(L, 1);
+  }
+}
+
+/* Modules first, so that a module that is also a field of another keeps its own name. */
+static void add_modules(lua_State *L, lumap_names *names) {
+  uint64_t first = names->count;
+  int entries, loaded;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  lua_rawgeti(L, -1, ENTRIES);
+  entries = lua_gettop(L);
+  lumap_push_loaded(L);
+  loaded = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, loaded)) {
+    if (lua_type(L, -2) == LUA_TSTRING && can_be_named(L, -1)) {
+      lua_pushvalue(L, -2);
+      add(L, names, lua_topointer(L, -2), 0, entries);
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+  }
+  for (uint64_t entry = first + 1, last = names->count; entry <= last; entry++) {
+    lua_rawgeti(L, entries, (int)(2 * entry));
+    lua_rawget(L, loaded);
+    /* Fields of _G are the script's own globals, but for those that are there from the start. */
+    lumap_push_globals(L);
+    if (lua_istable(L, -2) && (!names->standard || !lua_rawequal(L, -1, -2))) {
+      lua_pop(L, 1);
+      add_fields(L, names, entry, 1, entries);
+      lua_pushnil(L);
+    }
+    lua_pop(L, 2);
+  }
+  lua_pop(L, 4);
+}
+
+static uint64_t fingerprint(lua_State *L) {
+  uint64_t sum = 0;
+  lumap_push_loaded(L);
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    sum += ((uintptr_t)lua_topointer(L, -1) >> 3) * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return sum;
+}
+
+/* [-0, +1] */
+static void copy_globals(lua_State *L) {
+  lua_newtable(L);
+  lumap_push_globals(L);
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -5);
+  }
+  lua_pop(L, 1);
+}
+
+void lumap_names_open(lua_State *L) {
+  lumap_names *names;
+  if (luaL_newmetatable(L, type_name)) {
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_pop(L, 1);
+  names = lumap_new_object(L, sizeof *names, type_name);
+  lumap_push_userdata_table(L, -1);
+  lua_newtable(L);
+  lua_rawseti(L, -2, ENTRIES);
+  copy_globals(L);
+  lua_rawseti(L, -2, STANDARD_GLOBALS);
+  lua_newtable(L);
+  lua_rawseti(L, -2, FINDABLE);
+  lua_pop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &names_key);
+  add_modules(L, names);
+  names->standard = names->count;
+  names->fingerprint = fingerprint(L);
+}
+
+lumap_names *lumap_names_get(lua_State *L) {
+  lumap_names *names;
+  uint64_t now;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  names = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  now = fingerprint(L);
+  if (now != names->fingerprint) {
+    lumap_map_drop_from(&names->map, names->standard + 1);
+    names->count = names->standard;
+    add_modules(L, names);
+    names->fingerprint = now;
+  }
+  return names;
+}
+
+/* Can another state require `module`, the string on top? The answer is kept. [-0, +0] */
+static const char finder[] = "local name = ...\n"
+                             "local root = name:match('^[^.]*')\n"
+                             "local search = package.searchpath\n"
+                             "return (search(name, package.path) or search(name, package.cpath)\n"
+                             "  or search(root, package.cpath)) ~= nil";
+
+static bool is_findable(lua_State *L, int owned) {
+  bool found;
+  lua_rawgeti(L, owned, FINDABLE);
+  lua_pushvalue(L, -2);
+  lua_rawget(L, -2);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    if (luaL_loadbuffer(L, finder, sizeof finder - 1, "=[lumap]/finder") != 0) lua_error(L);
+    lua_pushvalue(L, -3);
+    lua_call(L, 1, 1);
+    lua_pushvalue(L, -3);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -4);
+  }
+  found = lua_toboolean(L, -1);
+  lua_pop(L, 2);
+  return found;
+}
+
+/* Replaces the table on top by its field, the string at `key`; nil for what is no table. Raw: nothing runs. */
+static void step_into(lua_State *L, int key) {
+  if (lua_istable(L, -1)) {
+    lua_pushvalue(L, key);
+    lua_rawget(L, -2);
+  } else {
+    lua_pushnil(L);
+  }
+  lua_remove(L, -2);
+}
+
+int lumap_names_push(lua_State *L, lumap_names *names, int index) {
+  uint64_t *hit = lumap_map_find(&names->map, lua_topointer(L, index));
+  uint64_t entry = hit ? *hit : 0, chain[DEEPEST + 2];
+  int parts = 0, base, owned;
+  bool usable;
+  if (!entry) return 0;
+  index = lua_absindex(L, index);
+  luaL_checkstack(L, DEEPEST + 12, NULL);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  owned = lua_gettop(L);
+  lua_rawgeti(L, owned, ENTRIES);
+  for (uint64_t at = entry; at; parts++) {
+    chain[parts] = at;
+    lua_rawgeti(L, -1, (int)(2 * at - 1));
+    at = (uint64_t)lua_tonumber(L, -1);
+    lua_pop(L, 1);
+  }
+  base = lua_gettop(L);
+  for (int i = parts - 1; i >= 0; i--) lua_rawgeti(L, base, (int)(2 * chain[i]));
+  lua_pushvalue(L, base + 1);
+  usable = chain[parts - 1] <= names->standard || is_findable(L, owned);
+  lua_pop(L, 1);
+  lumap_push_loaded(L);
+  for (int i = 1; i <= parts; i++) step_into(L, base + i);
+  usable = usable && lua_rawequal(L, -1, index);
+  lua_pop(L, 1);
+  if (!usable) {
+    lua_settop(L, owned - 2);
+    return 0;
+  }
+  for (int i = 0; i < 3; i++) lua_remove(L, owned - 1);
+  return parts;
+}
+
+bool lumap_names_resolve(lua_State *L, int parts) {
+  int base = lua_gettop(L) - parts;
+  bool found = true;
+  lumap_push_loaded(L);
+  step_into(L, base + 1);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushvalue(L, base + 1);
+    if (lua_pcall(L, 1, 1, 0) != 0) {
+      const char *text = lua_tostring(L, -1);
+      lua_pushfstring(L, "module '%s' cannot be loaded: %s", lua_tostring(L, base + 1), text ? text : "(no message)");
+      lua_remove(L, -2);
+      found = false;
+    }
+  }
+  for (int i = 2; i <= parts && found; i++) {
+    step_into(L, base + i);
+    if (lua_isnil(L, -1)) {
+      lua_pushfstring(L, "module '%s' has no field '%s' here", lua_tostring(L, base + 1), lua_tostring(L, base + i));
+      lua_remove(L, -2);
+      found = false;
+    }
+  }
+  lua_insert(L, base + 1);
+  lua_settop(L, base + 1);
+  return found;
+}
+
+void lumap_names_push_standard_globals(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  lua_rawgeti(L, -1, STANDARD_GLOBALS);
+  lua_insert(L, -3);
+  lua_pop(L, 2);
+}
+
+bool lumap_names_is_standard_global(lua_State *L, lumap_names *names, int name_index) {
+  bool same;
+  (void)names;
+  name_index = lua_absindex(L, name_index);
+  lumap_names_push_standard_globals(L);
+  lua_pushvalue(L, name_index);
+  lua_rawget(L, -2);
+  same = lua_rawequal(L, -1, -3);
+  lua_pop(L, 2);
+  return same;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * names.h - what goes by name: modules, and the functions and tables in them, that both sides can require.
+ *
+ * Each state has one index of names, made when the state is opened, before any script runs: what it holds then is
+ * "standard" and exists in every state. Modules loaded later are looked at again whenever package.loaded has changed.
+ * Owned by the state's registry; the state's threading rule.
+ */
+#ifndef LUMAP_CODEC_NAMES_H
+#define LUMAP_CODEC_NAMES_H
+
+#include "lua/compat.h"
+
+typedef struct lumap_names lumap_names;
+
+/* Makes the index of the state: call once, after the libraries are open. [-0, +0] */
+void lumap_names_open(lua_State *L);
+
+/* The index of the state, brought up to date with package.loaded. [-0, +0] */
+lumap_names *lumap_names_get(lua_State *L);
+
+/* Pushes the name of the table or function at `index` as strings, the module first, and returns how many; 0 when it
+ * has none that another state can use. [-0, +parts] */
+int lumap_names_push(lua_State *L, lumap_names *names, int index);
+
+/* Pops `parts` strings and pushes what they name, requiring the module when it is not loaded. On failure pushes a
+ * message instead and returns false. Runs the module's code, protected. [-parts, +1] */
+bool lumap_names_resolve(lua_State *L, int parts);
+
+/* Is the value on top what global `name`, the string at `name_index`, was when the state was opened? [-0, +0] */
+bool lumap_names_is_standard_global(lua_State *L, lumap_names *names, int name_index);
+
+/* Pushes the table of globals as they were when the state was opened: name to value. Read only. [-0, +1] */
+void lumap_names_push_standard_globals(lua_State *L);
+
+#endif

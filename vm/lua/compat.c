@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/compat.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Integers beyond this are not exact as doubles. */
+#define LUMAP_EXACT INT64_C(9007199254740992)
+
+#if LUMAP_VM_IS_LUAJIT
+
+int lua_absindex(lua_State *L, int index) {
+  return index > 0 || index <= LUA_REGISTRYINDEX ? index : lua_gettop(L) + index + 1;
+}
+
+void lua_rawgetp(lua_State *L, int index, const void *key) {
+  index = lua_absindex(L, index);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)key);
+  lua_rawget(L, index);
+}
+
+void lua_rawsetp(lua_State *L, int index, const void *key) {
+  index = lua_absindex(L, index);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)key);
+  lua_insert(L, -2);
+  lua_rawset(L, index);
+}
+
+bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
+  double number = lua_tonumber(L, index);
+  if (!(number >= -LUMAP_EXACT && number <= LUMAP_EXACT)) return false;
+  *value = (int64_t)number;
+  return (double)*value == number && (number != 0 || 1 / number > 0);
+}
+
+/* The ffi library is reached through Lua: its C API is not public. One closure in the registry makes boxed integers,
+   another tells them apart. */
+static const char boxes[] =
+    "local ffi = require 'ffi'\n"
+    "local int64, uint64 = ffi.typeof 'int64_t', ffi.typeof 'uint64_t'\n"
+    "return function(low, high, unsigned)\n"
+    "  local bits = uint64(high) * 4294967296ULL + uint64(low)\n"
+    "  return unsigned and bits or ffi.cast(int64, bits)\n"
+    "end, function(value)\n"
+    "  return ffi.istype(int64, value) and 1 or ffi.istype(uint64, value) and 2 or 0\n"
+    "end";
+static const char box_key, unbox_key;
+
+static void push_box(lua_State *L, const void *key) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  if (luaL_loadbuffer(L, boxes, sizeof boxes - 1, "=[lumap]/boxes") != 0) lua_error(L);
+  lua_call(L, 0, 2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &unbox_key);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &box_key);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+}
+
+void lumap_push_boxed_integer(lua_State *L, uint64_t bits, bool is_unsigned) {
+  push_box(L, &box_key);
+  lua_pushnumber(L, (double)(bits & UINT32_MAX));
+  lua_pushnumber(L, (double)(bits >> 32));
+  lua_pushboolean(L, is_unsigned);
+  lua_call(L, 3, 1);
+}
+
+bool lumap_is_boxed_integer(lua_State *L, int index, uint64_t *bits, bool *is_unsigned) {
+  int kind;
+  if (lua_type(L, index) != LUMAP_TCDATA) return false;
+  index = lua_absindex(L, index);
+  push_box(L, &unbox_key);
+  lua_pushvalue(L, index);
+  lua_call(L, 1, 1);
+  kind = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  if (kind == 0) return false;
+  *is_unsigned = kind == 2;
+  memcpy(bits, lua_topointer(L, index), sizeof *bits);
+  return true;
+}
+
+void lumap_push_integer(lua_State *L, int64_t value) {
+  if (value >= -LUMAP_EXACT && value <= LUMAP_EXACT) lua_pushnumber(L, (double)value);
+  else lumap_push_boxed_integer(L, (uint64_t)value, false);
+}
+
+int lumap_dump(lua_State *L, lua_Writer writer, void *data) { return lua_dump(L, writer, data); }
+
+bool lumap_push_environment(lua_State *L, int index) {
+  lua_getfenv(L, index);
+  return true;
+}
+
+void lumap_set_environment(lua_State *L, int index) { lua_setfenv(L, index); }
+
+bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
+  (void)L;
+  (void)globals;
+  return false;
+}
+
+void lumap_push_globals(lua_State *L) { lua_pushvalue(L, LUA_GLOBALSINDEX); }
+
+void lumap_set_userdata_table(lua_State *L, int index) { lua_setfenv(L, index); }
+void lumap_push_userdata_table(lua_State *L, int index) { lua_getfenv(L, index); }
+
+static FILE *file_of(lua_State *L, int index) { return *(FILE **)lua_touserdata(L, index); }
+
+void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
+  lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+void lumap_collector_start(lua_State *L) { (void)L; }
+
+int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) { return lua_cpcall(L, body, data); }
+
+#else
+
+bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
+  if (!lua_isinteger(L, index)) return false;
+  *value = lua_tointeger(L, index);
+  return true;
+}
+
+void lumap_push_integer(lua_State *L, int64_t value) { lua_pushinteger(L, value); }
+
+bool lumap_is_boxed_integer(lua_State *L, int index, uint64_t *bits, bool *is_unsigned) {
+  (void)L;
+  (void)index;
+  (void)bits;
+  (void)is_unsigned;
+  return false;
+}
+
+void lumap_push_boxed_integer(lua_State *L, uint64_t bits, bool is_unsigned) {
+  (void)is_unsigned;
+  lua_pushinteger(L, (lua_Integer)bits);
+}
+
+int lumap_dump(lua_State *L, lua_Writer writer, void *data) { return lua_dump(L, writer, data, 0); }
+
+bool lumap_push_environment(lua_State *L, int index) {
+  (void)L;
+  (void)index;
+  return false;
+}
+
+void lumap_set_environment(lua_State *L, int index) {
+  (void)index;
+  lua_pop(L, 1);
+}
+
+bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
+  return lua_istable(L, -1) && lua_topointer(L, -1) == globals;
+}
+
+void lumap_push_globals(lua_State *L) { lua_pushglobaltable(L); }
+
+void lumap_set_userdata_table(lua_State *L, int index) { lua_setiuservalue(L, index, 1); }
+void lumap_push_userdata_table(lua_State *L, int index) { lua_getiuservalue(L, index, 1); }
+
+static FILE *file_of(lua_State *L, int index) {
+  luaL_Stream *stream = lua_touserdata(L, index);
+  return stream->closef ? stream->f : NULL;
+}
+
+void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
+  lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+void lumap_collector_start(lua_State *L) { lua_gc(L, LUA_GCGEN, 0, 0); }
+
+int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
+  /* Two slots are there: LUA_MINSTACK at a call from Lua, the state's own spare ones otherwise. */
+  lua_pushcfunction(L, body);
+  lua_pushlightuserdata(L, data);
+  return lua_pcall(L, 1, 0, 0);
+}
+
+#endif
+
+int lumap_load(lua_State *L, const void *code, size_t size, const char *name, const char *mode) {
+  return luaL_loadbufferx(L, code, size, name, mode);
+}
+
+int lumap_upvalue_count(lua_State *L, int index) {
+  lua_Debug info;
+  lua_pushvalue(L, index);
+  lua_getinfo(L, ">u", &info);
+  return info.nups;
+}
+
+void *lumap_new_object(lua_State *L, size_t size, const char *name) {
+  void *object = lua_newuserdata(L, size);
+  memset(object, 0, size);
+  lua_newtable(L);
+  lumap_set_userdata_table(L, -2);
+  luaL_getmetatable(L, name);
+  lua_setmetatable(L, -2);
+  return object;
+}
+
+void lumap_push_loaded(lua_State *L) { lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); }
+
+int lumap_standard_file(lua_State *L, int index) {
+  FILE *file;
+  if (!luaL_testudata(L, index, LUA_FILEHANDLE)) return -2;
+  file = file_of(L, index);
+  return file == stdin ? 0 : file == stdout ? 1 : file == stderr ? 2 : -1;
+}
+
+bool lumap_collector_stop(lua_State *L) {
+  bool running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
+  if (running) lua_gc(L, LUA_GCSTOP, 0);
+  return running;
+}
+
+void lumap_collector_restore(lua_State *L, bool was_running) {
+  if (was_running) lua_gc(L, LUA_GCRESTART, 0);
+}
+
+void lumap_ignore_environment(lua_State *L) {
+  lua_pushboolean(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+}

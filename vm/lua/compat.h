@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * compat.h - everything in C that differs between LuaJIT 2.1 and PUC Lua 5.4. Nothing else asks which VM it is on; the
+ * one other file that does is bytecode.c, which reads what the VMs' dumps look like.
+ *
+ * All functions need a Lua state and follow its threading rule: one thread at a time.
+ */
+#ifndef LUMAP_LUA_COMPAT_H
+#define LUMAP_LUA_COMPAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+/* The type of LuaJIT's cdata; no value of 5.4 has it. */
+enum { LUMAP_TCDATA = 10 };
+
+/* LUMAP_VM_NAME is "LuaJIT 2.1.0-beta3" or "Lua 5.4.4", LUMAP_VM_NOTICE the stock interpreter's line of -v. */
+
+#if LUA_VERSION_NUM >= 504
+#define LUMAP_VM_IS_LUAJIT 0
+#define LUMAP_VM_CODE 2 /* which VM's bytecode a message holds */
+#define LUMAP_VM_NAME LUA_RELEASE
+#define LUMAP_VM_NOTICE LUA_COPYRIGHT
+#define lumap_rawlen(L, index) ((size_t)lua_rawlen(L, index))
+#else
+#include <luajit.h>
+#define LUMAP_VM_IS_LUAJIT 1
+#define LUMAP_VM_CODE 1
+#define LUMAP_VM_NAME LUAJIT_VERSION
+#define LUMAP_VM_NOTICE LUAJIT_VERSION " -- " LUAJIT_COPYRIGHT ". " LUAJIT_URL
+#define lumap_rawlen(L, index) ((size_t)lua_objlen(L, index))
+int lua_absindex(lua_State *L, int index);
+void lua_rawgetp(lua_State *L, int index, const void *key);
+void lua_rawsetp(lua_State *L, int index, const void *key);
+#endif
+
+/* Is the value a number without a fraction that `*value` can hold? On 5.4 floats are not integers, on LuaJIT 3.0 is
+ * but -0.0 is not: what an encoder writes as integer comes back as the same value. [-0, +0] */
+bool lumap_is_integer(lua_State *L, int index, int64_t *value);
+
+/* Pushes an integer; on LuaJIT one that a double cannot hold exactly becomes an int64_t cdata. [-0, +1] */
+void lumap_push_integer(lua_State *L, int64_t value);
+
+/* LuaJIT: int64_t and uint64_t cdata. `*is_unsigned` tells which. False for every other value. [-0, +0] */
+bool lumap_is_boxed_integer(lua_State *L, int index, uint64_t *bits, bool *is_unsigned);
+/* Pushes such cdata; on 5.4 an integer with the same bits. [-0, +1] */
+void lumap_push_boxed_integer(lua_State *L, uint64_t bits, bool is_unsigned);
+
+/* Loads bytecode ("b") or source ("t") under a name. Result as lua_load. [-0, +1] */
+int lumap_load(lua_State *L, const void *code, size_t size, const char *name, const char *mode);
+
+/* Dumps the Lua function on top with debug information, through `writer`. [-0, +0] */
+int lumap_dump(lua_State *L, lua_Writer writer, void *data);
+
+/* Number of upvalues that a debugger may join or set. */
+int lumap_upvalue_count(lua_State *L, int index);
+
+/* Pushes the environment of the Lua function at `index` when that is a property of the function (LuaJIT); pushes
+ * nothing and returns false where environments are upvalues (5.4). [-0, +0 or +1] */
+bool lumap_push_environment(lua_State *L, int index);
+/* Pops a table and makes it the environment of the function at `index`; on 5.4 does nothing but pop. [-1, +0] */
+void lumap_set_environment(lua_State *L, int index);
+
+/* Is upvalue `upvalue` of the function at `index`, whose value is on top, the one through which it reads globals? On
+ * 5.4: its value is the table of globals. LuaJIT: never. [-0, +0] */
+bool lumap_is_environment_upvalue(lua_State *L, const void *globals);
+
+/* Pushes the table of globals of the state. [-0, +1] */
+void lumap_push_globals(lua_State *L);
+
+/* A table that belongs to the full userdata at `index`: pops it from the top to set. [-1, +0] and [-0, +1] */
+void lumap_set_userdata_table(lua_State *L, int index);
+void lumap_push_userdata_table(lua_State *L, int index);
+/* A full userdata of `size` zeroed bytes with a fresh table of its own and the metatable `name`, which luaL_newmetatable
+ * made. [-0, +1] */
+void *lumap_new_object(lua_State *L, size_t size, const char *name);
+
+/* The registry's field that holds package.loaded. [-0, +1] */
+void lumap_push_loaded(lua_State *L);
+
+/* Is `index` a file handle of the io library, and which standard one: 0, 1, 2, or -1 for others; -2: none at all. */
+int lumap_standard_file(lua_State *L, int index);
+
+/* Stops the collector; what it returns goes to lumap_collector_restore. */
+bool lumap_collector_stop(lua_State *L);
+void lumap_collector_restore(lua_State *L, bool was_running);
+
+/* Calls `body` with `data` as its only argument, a light userdata, in protected mode. Result as lua_pcall: the error is
+ * then on top. Raises nothing, not even when memory runs out before the call. [-0, +0 or +1] */
+int lumap_protected_call(lua_State *L, lua_CFunction body, void *data);
+
+/* Calls a hook at every instruction from now on: safe in a signal handler on the state's own thread. */
+void lumap_set_urgent_hook(lua_State *L, lua_Hook hook);
+
+/* Makes the registry refuse environment variables: LUA_PATH and the like (option -E). Before opening libraries. */
+void lumap_ignore_environment(lua_State *L);
+
+/* Puts the collector into the mode that the stock interpreter runs it in. */
+void lumap_collector_start(lua_State *L);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/state.h"
+
+#include <stdio.h>
+
+static int load_embedded(lua_State *L) {
+  const lumap_embedded_module *module = lua_touserdata(L, lua_upvalueindex(1));
+  char name[128];
+  lua_settop(L, 1);
+  snprintf(name, sizeof name, "=%s", module->chunk);
+  if (lumap_load(L, module->code, module->size, name, "b") != 0) return lua_error(L);
+  lua_insert(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+static void preload_embedded(lua_State *L) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  for (int i = 0; i < lumap_embedded_module_count; i++) {
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&lumap_embedded_modules[i]);
+    lua_pushcclosure(L, load_embedded, 1);
+    lua_setfield(L, -2, lumap_embedded_modules[i].name);
+  }
+  lua_pop(L, 2);
+}
+
+static void set_path(lua_State *L, const char *field, const char *value) {
+  if (!value) return;
+  lua_getglobal(L, "package");
+  lua_pushstring(L, value);
+  lua_setfield(L, -2, field);
+  lua_pop(L, 1);
+}
+
+typedef struct opening {
+  const lumap_state_options *options;
+  lua_CFunction setup;
+  void *data;
+} opening;
+
+static int open_protected(lua_State *L) {
+  const opening *what = lua_touserdata(L, 1);
+  if (what->options->ignore_environment) lumap_ignore_environment(L);
+  luaL_openlibs(L);
+  lumap_collector_start(L);
+  set_path(L, "path", what->options->path);
+  set_path(L, "cpath", what->options->cpath);
+  preload_embedded(L);
+  if (what->setup) {
+    lua_pushcfunction(L, what->setup);
+    lua_pushlightuserdata(L, what->data);
+    lua_call(L, 1, 0);
+  }
+  return 0;
+}
+
+lua_State *lumap_state_open(const lumap_state_options *options, lua_CFunction setup, void *data, lumap_error *error) {
+  opening what = {options, setup, data};
+  lua_State *L = options->allocator ? lua_newstate(options->allocator, options->allocator_data) : luaL_newstate();
+  bool was_running;
+  int code;
+  if (!L) {
+    lumap_error_set(error, LUMAP_E_NOMEM, "cannot create a Lua state: not enough memory");
+    return NULL;
+  }
+  /* Nothing is garbage yet: the collector would only walk what has just been made. */
+  was_running = lumap_collector_stop(L);
+  code = lumap_protected_call(L, open_protected, &what);
+  lumap_collector_restore(L, was_running);
+  if (code != 0) {
+    lumap_error_pop(L, code, error);
+    lua_close(L);
+    return NULL;
+  }
+  return L;
+}
+
+void lumap_state_close(lua_State *L) {
+  if (L) lua_close(L);
+}
+
+lumap_status lumap_error_pop(lua_State *L, int code, lumap_error *error) {
+  lumap_status status = code == LUA_ERRMEM ? LUMAP_E_NOMEM : LUMAP_E_LUA;
+  /* Only a string is read: turning a number into one may raise. */
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : lumap_status_text(status);
+  lumap_error_set(error, status, "%s", text);
+  lua_pop(L, 1);
+  return status;
+}
+
+int lumap_error_raise(lua_State *L, const lumap_error *error) {
+  lua_pushstring(L, error->message[0] ? error->message : lumap_status_text(error->status));
+  return lua_error(L);
+}
