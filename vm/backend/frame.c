@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * frame.c - frames between parent and child, read and written step by step. See frame.h for the bytes.
+ *
+ * A step makes one system call, so that the parent's one thread can serve many channels in turn, and the same code
+ * serves the child's blocking socket.
+ */
+#include "backend/frame.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+_Static_assert(sizeof(lumap_frame_head) == 112, "the head has no padding");
+
+/* Payloads get memory in steps of at most this, as their bytes arrive: a damaged length cannot claim more. */
+#define MEMORY_STEP ((size_t)64 << 20)
+
+/* Memory beyond this goes back after each frame; below, it stays warm for the next one. */
+#define WARM_BYTES ((size_t)16 << 20)
+
+void lumap_frame_begin(lumap_frame_writer *writer, const lumap_frame_head *head, const char *text, const void *payload,
+                       size_t length) {
+  writer->head = *head;
+  writer->head.magic = LUMAP_FRAME_MAGIC;
+  writer->head.version = LUMAP_FRAME_VERSION;
+  writer->head.length = length;
+  writer->head.text_length = text ? (uint32_t)strnlen(text, sizeof((lumap_frame_reader *)0)->text - 1) : 0;
+  writer->text = text;
+  writer->payload = payload;
+  writer->written = 0;
+}
+
+/* Appends what is left of a piece that begins at byte `start` of the frame. */
+static void add_piece(struct iovec *pieces, int *count, const void *data, uint64_t start, uint64_t size,
+                      uint64_t moved) {
+  uint64_t done = moved > start ? moved - start : 0;
+  if (done >= size) return;
+  pieces[(*count)++] = (struct iovec){.iov_base = (char *)data + done, .iov_len = (size_t)(size - done)};
+}
+
+static lumap_frame_step failed_call(const char *what, lumap_error *error) {
+  if (errno == EINTR) return LUMAP_FRAME_PART;
+  if (errno == EAGAIN || errno == EWOULDBLOCK) return LUMAP_FRAME_BLOCKED;
+  if (errno == EPIPE || errno == ECONNRESET) return LUMAP_FRAME_CLOSED;
+  lumap_error_system(error, errno, what);
+  return LUMAP_FRAME_FAILED;
+}
+
+lumap_frame_step lumap_frame_write(lumap_frame_writer *writer, int channel, lumap_error *error) {
+  const uint64_t head_size = sizeof writer->head, text_size = writer->head.text_length;
+  struct iovec pieces[3];
+  int count = 0;
+  struct msghdr message = {.msg_iov = pieces};
+  ssize_t sent;
+  add_piece(pieces, &count, &writer->head, 0, head_size, writer->written);
+  add_piece(pieces, &count, writer->text, head_size, text_size, writer->written);
+  add_piece(pieces, &count, writer->payload, head_size + text_size, writer->head.length, writer->written);
+  message.msg_iovlen = (size_t)count;
+  sent = sendmsg(channel, &message, MSG_NOSIGNAL);
+  if (sent < 0) return failed_call("cannot write to the channel", error);
+  writer->written += (uint64_t)sent;
+  return writer->written == head_size + text_size + writer->head.length ? LUMAP_FRAME_WHOLE : LUMAP_FRAME_PART;
+}
+
+static bool check_head(const lumap_frame_head *head, lumap_error *error) {
+  if (head->magic != LUMAP_FRAME_MAGIC)
+    lumap_error_set(error, LUMAP_E_PROTOCOL, "bytes that are no frame (0x%08x)", head->magic);
+  else if (head->version != LUMAP_FRAME_VERSION)
+    lumap_error_set(error, LUMAP_E_PROTOCOL, "protocol version %d, expected %d", head->version, LUMAP_FRAME_VERSION);
+  else if (head->type < LUMAP_FRAME_HELLO || head->type > LUMAP_FRAME_END)
+    lumap_error_set(error, LUMAP_E_PROTOCOL, "unknown frame type %d", head->type);
+  else if (head->text_length >= sizeof((lumap_frame_reader *)0)->text)
+    lumap_error_set(error, LUMAP_E_PROTOCOL, "text of %u bytes is too long", head->text_length);
+  else if (head->length > LUMAP_FRAME_LIMIT)
+    lumap_error_set(error, LUMAP_E_PROTOCOL, "payload of %llu bytes is longer than the limit of %llu",
+                    (unsigned long long)head->length, (unsigned long long)LUMAP_FRAME_LIMIT);
+  else
+    return true;
+  return false;
+}
+
+static void begin_read(lumap_frame_reader *reader) {
+  reader->got = 0;
+  reader->whole = false;
+  lumap_bytes_clear(&reader->payload);
+}
+
+static bool is_complete(const lumap_frame_reader *reader) {
+  return reader->got == sizeof reader->head + reader->head.text_length + reader->head.length;
+}
+
+static lumap_frame_step read_head(lumap_frame_reader *reader, int channel, lumap_error *error) {
+  ssize_t got = recv(channel, (char *)&reader->head + reader->got, sizeof reader->head - (size_t)reader->got, 0);
+  if (got == 0) return LUMAP_FRAME_CLOSED;
+  if (got < 0) return failed_call("cannot read from the channel", error);
+  reader->got += (uint64_t)got;
+  if (reader->got < sizeof reader->head) return LUMAP_FRAME_PART;
+  if (!check_head(&reader->head, error)) return LUMAP_FRAME_FAILED;
+  memset(reader->text, 0, sizeof reader->text);
+  return LUMAP_FRAME_HEADED;
+}
+
+/* Room for more of the payload. Memory that is too small and holds nothing yet is freed, not copied. */
+static bool make_room(lumap_frame_reader *reader) {
+  lumap_bytes *payload = &reader->payload;
+  uint64_t left = reader->head.length - payload->size;
+  if (left == 0 || payload->capacity > payload->size) return true;
+  if (payload->size == 0) lumap_bytes_deinit(payload);
+  return lumap_bytes_reserve(payload, left < MEMORY_STEP ? (size_t)left : MEMORY_STEP);
+}
+
+static lumap_frame_step read_rest(lumap_frame_reader *reader, int channel, lumap_error *error) {
+  const uint64_t head_size = sizeof reader->head, text_size = reader->head.text_length;
+  lumap_bytes *payload = &reader->payload;
+  struct iovec pieces[2];
+  int count = 0;
+  struct msghdr message = {.msg_iov = pieces};
+  uint64_t text_got = reader->got - head_size, room;
+  ssize_t got;
+  if (text_got > text_size) text_got = text_size;
+  if (!make_room(reader)) {
+    lumap_error_set(error, LUMAP_E_NOMEM, "no memory for a payload of %llu bytes",
+                    (unsigned long long)reader->head.length);
+    return LUMAP_FRAME_FAILED;
+  }
+  room = payload->capacity - payload->size;
+  if (room > reader->head.length - payload->size) room = reader->head.length - payload->size;
+  if (text_got < text_size) add_piece(pieces, &count, reader->text, 0, text_size, text_got);
+  if (room) pieces[count++] = (struct iovec){.iov_base = payload->data + payload->size, .iov_len = (size_t)room};
+  message.msg_iovlen = (size_t)count;
+  got = recvmsg(channel, &message, 0);
+  if (got == 0) return LUMAP_FRAME_CLOSED;
+  if (got < 0) return failed_call("cannot read from the channel", error);
+  reader->got += (uint64_t)got;
+  if ((uint64_t)got > text_size - text_got) payload->size += (size_t)((uint64_t)got - (text_size - text_got));
+  return is_complete(reader) ? LUMAP_FRAME_WHOLE : LUMAP_FRAME_PART;
+}
+
+lumap_frame_step lumap_frame_read(lumap_frame_reader *reader, int channel, lumap_error *error) {
+  lumap_frame_step step;
+  if (reader->whole) begin_read(reader);
+  if (reader->got < sizeof reader->head) return read_head(reader, channel, error);
+  step = is_complete(reader) ? LUMAP_FRAME_WHOLE : read_rest(reader, channel, error);
+  reader->whole = step == LUMAP_FRAME_WHOLE;
+  return step;
+}
+
+void lumap_frame_recycle(lumap_frame_reader *reader) {
+  if (reader->payload.capacity > WARM_BYTES)
+    lumap_bytes_deinit(&reader->payload);
+  else
+    lumap_bytes_clear(&reader->payload);
+}
+
+void lumap_frame_reader_deinit(lumap_frame_reader *reader) {
+  lumap_bytes_deinit(&reader->payload);
+  *reader = (lumap_frame_reader){0};
+}
+
+lumap_frame_head lumap_frame_of_task(lumap_frame_type type, const lumap_task *task) {
+  return (lumap_frame_head){
+      .type = (uint16_t)type,
+      .call_id = task->call_id,
+      .number = (int32_t)task->error.status,
+      .kind = task->payload_kind,
+      .outcome = task->outcome,
+      .log_needed = task->log_needed,
+      .first = task->first,
+      .count = task->count,
+      .done = task->done,
+      .started_ns = task->started_ns,
+      .ended_ns = task->ended_ns,
+      .decode_ns = task->decode_ns,
+      .encode_ns = task->encode_ns,
+      .died_index = task->died_index,
+      .died_signal = task->died_signal,
+      .died_exit = task->died_exit,
+  };
+}
+
+void lumap_frame_to_task(const lumap_frame_reader *reader, lumap_task *task) {
+  const lumap_frame_head *head = &reader->head;
+  task->payload_kind = head->kind;
+  task->outcome = head->outcome;
+  task->done = head->done;
+  task->started_ns = head->started_ns;
+  task->ended_ns = head->ended_ns;
+  task->decode_ns = head->decode_ns;
+  task->encode_ns = head->encode_ns;
+  task->died_index = head->died_index;
+  task->died_signal = head->died_signal;
+  task->died_exit = head->died_exit;
+  task->error.status = (lumap_status)head->number;
+  memcpy(task->error.message, reader->text, sizeof task->error.message);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * frame.h - what the parent and a worker process say to each other, as bytes on a stream socket.
+ *
+ * A frame is a head of 112 bytes, then `text_length` bytes of text for people (no zero at the end), then `length` bytes
+ * of payload. Numbers are in the host's byte order: both ends run on one machine, and a magic number that reads
+ * backwards is refused like any other damage. Fields that a type does not use are zero.
+ *
+ *       0        4     6     8               16          20
+ *      +--------+-----+-----+---------------+-----------+---------+
+ *      | magic  | ver | type| length        | text_len. | call_id |
+ *      +--------+-----+-----+---+-----------+-----------+---------+
+ *   24 | number | kind      | outcome       | log_needed|     40 first, 48 count, 56 done
+ *      +--------+-----------+---------------+-----------+
+ *   64   started_ns, 72 ended_ns, 80 decode_ns, 88 encode_ns, 96 died_index, 104 died_signal, 108 died_exit
+ *  112   text ... payload ...
+ *
+ *   type      from    fields                                text             payload
+ *   HELLO     parent  number: of the worker                 VM identity      setup bytes
+ *   GREETING  child   number: its process id                -                -           at once: it lives
+ *   READY     child   number: status                        error message    -           its state is open, or why not
+ *   LOG       parent  call_id, first: ordinal of the entry  -                the entry
+ *   CHUNK     parent  call_id, kind, first, count, log_needed  -             the items
+ *   RESULT    child   call_id, all from kind on; number: status  error message  the results
+ *   END       parent  call_id                               -                -
+ *
+ * The parent sends HELLO first and may send tasks behind it without waiting. The child sends GREETING before it reads,
+ * READY when its state is open, then one RESULT for each CHUNK in their order. READY with a status other than zero, at
+ * any time, is the last frame of a child: it ends then. The parent's end of file tells the child to end.
+ *
+ * The bytes of the other side are hostile: a head is checked before anything is made of it, a payload is given memory
+ * as its bytes arrive. Readers and writers are their user's memory and belong to one thread.
+ */
+#ifndef LUMAP_BACKEND_FRAME_H
+#define LUMAP_BACKEND_FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/task.h"
+#include "base/bytes.h"
+#include "base/status.h"
+
+#define LUMAP_FRAME_MAGIC UINT32_C(0x464d554c) /* "LUMF" on a little-endian machine */
+enum { LUMAP_FRAME_VERSION = 1 };
+
+/* The longest payload: 64 GiB. Far beyond what fits a message, near enough to catch a damaged length. */
+#define LUMAP_FRAME_LIMIT (UINT64_C(1) << 36)
+
+typedef enum lumap_frame_type {
+  LUMAP_FRAME_HELLO = 1,
+  LUMAP_FRAME_GREETING,
+  LUMAP_FRAME_READY,
+  LUMAP_FRAME_LOG,
+  LUMAP_FRAME_CHUNK,
+  LUMAP_FRAME_RESULT,
+  LUMAP_FRAME_END,
+} lumap_frame_type;
+
+typedef struct lumap_frame_head {
+  uint32_t magic;
+  uint16_t version, type;
+  uint64_t length;
+  uint32_t text_length, call_id;
+  int32_t number;
+  uint32_t kind, outcome, log_needed;
+  uint64_t first, count, done;
+  uint64_t started_ns, ended_ns, decode_ns, encode_ns, died_index;
+  int32_t died_signal, died_exit;
+} lumap_frame_head;
+
+/* What one step, which makes one system call, has come to. */
+typedef enum lumap_frame_step {
+  LUMAP_FRAME_PART,    /* some bytes moved: call again */
+  LUMAP_FRAME_BLOCKED, /* non-blocking socket: nothing moves now */
+  LUMAP_FRAME_HEADED,  /* reader: the head is there and checked; call again for the rest. Once a frame */
+  LUMAP_FRAME_WHOLE,   /* the frame is complete */
+  LUMAP_FRAME_CLOSED,  /* the other side is gone */
+  LUMAP_FRAME_FAILED,  /* damaged bytes, no memory, or a failed system call: see the error. Do not go on */
+} lumap_frame_step;
+
+typedef struct lumap_frame_writer {
+  lumap_frame_head head;
+  const char *text;    /* borrowed until the frame is whole */
+  const void *payload; /* borrowed until the frame is whole */
+  uint64_t written;    /* bytes of the frame, head included */
+} lumap_frame_writer;
+
+typedef struct lumap_frame_reader {
+  lumap_frame_head head;
+  char text[sizeof((lumap_error *)0)->message]; /* zero-terminated */
+  lumap_bytes payload;                          /* of the frame that is whole; swap it with the task's own */
+  uint64_t got;                                 /* bytes of the frame, head included */
+  bool whole;                                   /* the next step begins another frame */
+} lumap_frame_reader;
+
+/* Begins a frame. Of `head` type and what belongs to it are used; the rest is filled in. `text` and `payload` may be
+ * NULL with a length of zero. Text beyond what a reader takes is cut. */
+void lumap_frame_begin(lumap_frame_writer *writer, const lumap_frame_head *head, const char *text, const void *payload,
+                       size_t length);
+
+/* Writes what the socket takes. Never raises SIGPIPE. Interrupted calls are repeated. */
+lumap_frame_step lumap_frame_write(lumap_frame_writer *writer, int channel, lumap_error *error);
+
+/* Reads what the socket has. Zero-initialised is ready. After LUMAP_FRAME_WHOLE the next call begins the next frame in
+ * the memory that `payload` then holds. LUMAP_FRAME_CLOSED with `got` zero or `whole` true: between two frames. */
+lumap_frame_step lumap_frame_read(lumap_frame_reader *reader, int channel, lumap_error *error);
+
+/* Empties the payload, and frees its memory when it is too much to keep warm. */
+void lumap_frame_recycle(lumap_frame_reader *reader);
+
+void lumap_frame_reader_deinit(lumap_frame_reader *reader);
+
+/* The head of a CHUNK or a RESULT from a task. */
+lumap_frame_head lumap_frame_of_task(lumap_frame_type type, const lumap_task *task);
+
+/* Copies what a worker tells of its task, error message included, out of a RESULT. The payload is not touched. */
+void lumap_frame_to_task(const lumap_frame_reader *reader, lumap_task *task);
+
+#endif

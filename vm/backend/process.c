@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process.c - the back-end whose workers are processes: one reactor thread a crew, one socket pair and one pidfd a
+ * child.
+ *
+ * The reactor does all that touches children. It starts them, too: the death signal that a child arms is bound to the
+ * thread that made it, and the reactor lives as long as the crew. What one child means is in offspring.h; here is who
+ * gets which task, and when the reactor ends.
+ *
+ * Children are started when there is a task for them, not at open. A crew that is never used costs a thread and no
+ * process, a call of one item starts one, and the restart of a worker that died is the same path. Nothing is lost by
+ * it: the first tasks follow the setup bytes down the channel, so a child that is ready finds its work there, without
+ * a round trip; the start itself (1 to 2 ms, most of it the loader's) happens side by side in all children.
+ *
+ * Threads: the pool's user sets a flag and rings the eventfd; the reactor alone sees children, so there is no lock.
+ * Knows nothing of Lua.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "backend/child.h"
+#include "backend/offspring.h"
+#include "os/os.h"
+
+enum { EVENTS_A_ROUND = 64 };
+#define WAKE_TAG UINT64_MAX
+#define NS_PER_MS UINT64_C(1000000)
+
+typedef struct process_crew {
+  /* Fixed after open. */
+  lumap_crew *crew;
+  int poll; /* epoll */
+  int bell; /* eventfd: something for the reactor */
+  unsigned long reactor;
+  int count;
+
+  /* Atomic: set by the pool's threads, read by the reactor. */
+  atomic_bool rung;    /* the bell has been rung and not been heard: one ring is enough */
+  atomic_bool stop;    /* stop() was called */
+  atomic_bool closing; /* close() was called */
+
+  /* Atomic: set by the reactor. */
+  atomic_bool all_stopped;
+  lumap_event stopped;
+
+  /* The reactor's. */
+  bool stopping; /* it has seen `stop` */
+  bool scan_due; /* workers without work may find some in the feed */
+  lumap_offspring children[];
+} process_crew;
+
+static void ring(process_crew *own) {
+  const uint64_t one = 1;
+  if (atomic_exchange(&own->rung, true)) return;
+  /* It can only fail when the counter is full, and then it has been rung. */
+  if (write(own->bell, &one, sizeof one) < 0) return;
+}
+
+/* ---- handing out ---- */
+
+/* Gives the child tasks until it holds `wanted`. False when a child could not be started. */
+static bool feed_child(process_crew *own, lumap_offspring *child, uint32_t wanted) {
+  const lumap_feed *feed = &own->crew->feed;
+  while (!own->stopping && wanted > 0 && lumap_offspring_may_take(child, wanted - 1)) {
+    lumap_task *task = feed->take(feed->self, child->worker, false);
+    if (!task) break;
+    if (!lumap_offspring_give(child, task)) return false;
+  }
+  return true;
+}
+
+/* One task each for workers that have a child, then for one that must be started, and only then a second one each for
+ * those whose tasks are short: else the first worker would take two and the last none. A start takes half a
+ * millisecond of this thread, in which results wait; so there is one a round, and the next round comes at once. */
+static void scan(process_crew *own) {
+  bool started = false;
+  own->scan_due = false;
+  for (int i = 0; i < own->count; i++)
+    if (own->children[i].state != LUMAP_CHILD_ABSENT) feed_child(own, &own->children[i], 1);
+  for (int i = 0; i < own->count && !started; i++) {
+    lumap_offspring *child = &own->children[i];
+    if (child->state != LUMAP_CHILD_ABSENT) continue;
+    started = !feed_child(own, child, 1) || child->state != LUMAP_CHILD_ABSENT;
+  }
+  own->scan_due = started;
+  for (int i = 0; i < own->count && !started; i++) {
+    lumap_offspring *child = &own->children[i];
+    if (child->state != LUMAP_CHILD_ABSENT) feed_child(own, child, lumap_offspring_window(child));
+  }
+}
+
+/* A child that gave a result, or died, makes room. Those that died leave work to others, too. */
+static void handle_child(process_crew *own, uint64_t tag) {
+  lumap_offspring *child = &own->children[(uint32_t)tag >> 1];
+  lumap_offspring_handle(child, (uint32_t)(tag >> 32), (int)(tag & 1));
+  if (child->state != LUMAP_CHILD_SERVING)
+    own->scan_due = true;
+  else if (feed_child(own, child, 1))
+    feed_child(own, child, lumap_offspring_window(child));
+}
+
+/* ---- the reactor ---- */
+
+static bool is_over(const process_crew *own) {
+  for (int i = 0; i < own->count; i++)
+    if (own->children[i].state != LUMAP_CHILD_ABSENT) return false;
+  return true;
+}
+
+static bool holds_work(const process_crew *own) {
+  for (int i = 0; i < own->count; i++)
+    if (own->children[i].held > 0 || !lumap_list_is_empty(&own->children[i].unsent)) return true;
+  return false;
+}
+
+/* Follows stop(): kills, and tells when the last child is gone. */
+static void mind_stop(process_crew *own) {
+  if (!own->stopping) {
+    own->stopping = true;
+    for (int i = 0; i < own->count; i++)
+      lumap_offspring_stop(&own->children[i]);
+  }
+  if (atomic_load(&own->all_stopped) || !is_over(own)) return;
+  atomic_store(&own->all_stopped, true);
+  lumap_event_signal(&own->stopped);
+}
+
+/* Follows close(), once no child holds work and the feed has none. True when the reactor's life is over. */
+static bool mind_close(process_crew *own) {
+  if (own->scan_due || holds_work(own)) return false;
+  for (int i = 0; i < own->count; i++)
+    lumap_offspring_leave(&own->children[i]);
+  return is_over(own);
+}
+
+/* Serves the deadlines that are due; milliseconds until the next one, -1 for none. */
+static int mind_time(process_crew *own) {
+  uint64_t now = lumap_clock_ns(), next = LUMAP_FOREVER;
+  for (int i = 0; i < own->count; i++) {
+    lumap_offspring *child = &own->children[i];
+    uint64_t then;
+    if (child->state == LUMAP_CHILD_ABSENT) continue;
+    then = lumap_offspring_check_time(child, now);
+    if (child->state == LUMAP_CHILD_ABSENT)
+      own->scan_due = true; /* it may have given work back */
+    else if (then < next)
+      next = then;
+  }
+  if (next == LUMAP_FOREVER) return -1;
+  return next <= now ? 0 : (int)((next - now + NS_PER_MS - 1) / NS_PER_MS);
+}
+
+static void hear_bell(process_crew *own) {
+  uint64_t rings;
+  if (read(own->bell, &rings, sizeof rings) < 0) return; /* somebody has heard it before */
+  /* First the flag, then the look at the feed: work that comes in between rings again. */
+  atomic_store(&own->rung, false);
+  own->scan_due = true;
+}
+
+static void *reactor_body(void *argument) {
+  process_crew *own = argument;
+  struct epoll_event events[EVENTS_A_ROUND];
+  for (;;) {
+    int timeout_ms, count;
+    if (own->scan_due) scan(own);
+    if (atomic_load(&own->stop)) mind_stop(own);
+    if (atomic_load(&own->closing) && mind_close(own)) return NULL;
+    timeout_ms = mind_time(own);
+    count = epoll_wait(own->poll, events, EVENTS_A_ROUND, own->scan_due ? 0 : timeout_ms);
+    for (int i = 0; i < count; i++) {
+      if (events[i].data.u64 == WAKE_TAG)
+        hear_bell(own);
+      else
+        handle_child(own, events[i].data.u64);
+    }
+  }
+}
+
+/* ---- what the pool calls ---- */
+
+static void crew_free(process_crew *own) {
+  for (int i = 0; i < own->count; i++)
+    lumap_offspring_close(&own->children[i]);
+  if (own->poll >= 0) close(own->poll);
+  if (own->bell >= 0) close(own->bell);
+  free(own);
+}
+
+static lumap_status open_descriptors(process_crew *own, lumap_error *error) {
+  struct epoll_event event = {.events = EPOLLIN, .data.u64 = WAKE_TAG};
+  own->poll = epoll_create1(EPOLL_CLOEXEC);
+  own->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (own->poll < 0 || own->bell < 0 || epoll_ctl(own->poll, EPOLL_CTL_ADD, own->bell, &event))
+    return lumap_error_system(error, errno, "cannot watch for events");
+  return LUMAP_E_OK;
+}
+
+static lumap_status process_open(lumap_crew *crew, lumap_error *error) {
+  size_t size = sizeof(process_crew) + (size_t)crew->worker_count * sizeof(lumap_offspring);
+  process_crew *own;
+  lumap_status status;
+  if (!crew->program) return lumap_error_set(error, LUMAP_E_WORKER, "no worker program is known");
+  if (lumap_program_has_argument(LUMAP_CHILD_ARGUMENT))
+    return lumap_error_set(error, LUMAP_E_WORKER,
+                           "this process was started as a worker, but its program does not call lumap_worker_main");
+  own = calloc(1, size);
+  if (!own) return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for %d workers", crew->worker_count);
+  own->crew = crew;
+  own->poll = own->bell = -1;
+  status = open_descriptors(own, error);
+  for (; status == LUMAP_E_OK && own->count < crew->worker_count; own->count++)
+    status = lumap_offspring_open(&own->children[own->count], crew, own->count, own->poll, error);
+  crew->own = own;
+  if (status == LUMAP_E_OK) status = lumap_thread_start(&own->reactor, reactor_body, own, 0, error);
+  if (status == LUMAP_E_OK) return status;
+  crew->own = NULL;
+  crew_free(own);
+  return status;
+}
+
+static void process_wake(lumap_crew *crew) {
+  ring(crew->own);
+}
+
+/* Waits, but not for long: SIGKILL is not negotiable, and for a child that the kernel holds there is a time limit. */
+static void process_stop(lumap_crew *crew) {
+  process_crew *own = crew->own;
+  atomic_store(&own->stop, true);
+  ring(own);
+  while (!atomic_load(&own->all_stopped)) {
+    uint32_t key = lumap_event_key(&own->stopped);
+    if (!atomic_load(&own->all_stopped)) lumap_event_wait(&own->stopped, key, LUMAP_FOREVER);
+  }
+}
+
+static void process_close(lumap_crew *crew) {
+  process_crew *own = crew->own;
+  atomic_store(&own->closing, true);
+  ring(own);
+  pthread_join((pthread_t)own->reactor, NULL);
+  crew->own = NULL;
+  crew_free(own);
+}
+
+const lumap_backend lumap_backend_process = {
+    .name = "process",
+    .open = process_open,
+    .wake = process_wake,
+    .stop = process_stop,
+    .close = process_close,
+};

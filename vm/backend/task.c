@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/task.h"
+
+#include <stdlib.h>
+
+void lumap_call_init(lumap_call *call, uint32_t id) {
+  *call = (lumap_call){.id = id};
+  atomic_init(&call->references, 1);
+  atomic_init(&call->cancelled, false);
+}
+
+void lumap_call_acquire(lumap_call *call) {
+  atomic_fetch_add_explicit(&call->references, 1, memory_order_relaxed);
+}
+
+void lumap_call_release(lumap_call *call) {
+  if (!call || atomic_fetch_sub_explicit(&call->references, 1, memory_order_acq_rel) != 1) return;
+  for (lumap_log_entry *entry = call->log_first, *next; entry; entry = next) {
+    next = entry->next;
+    lumap_bytes_deinit(&entry->bytes);
+    free(entry);
+  }
+  call->log_first = call->log_last = NULL;
+  if (call->free) call->free(call);
+}
+
+bool lumap_call_append(lumap_call *call, lumap_bytes *bytes) {
+  lumap_log_entry *entry = calloc(1, sizeof *entry);
+  if (!entry) return false;
+  lumap_bytes_move(&entry->bytes, bytes);
+  if (call->log_last)
+    call->log_last->next = entry;
+  else
+    call->log_first = entry;
+  call->log_last = entry;
+  call->log_count++;
+  return true;
+}
+
+lumap_task *lumap_task_new(lumap_task_kind kind, lumap_call *call) {
+  lumap_task *task = calloc(1, sizeof *task);
+  if (!task) return NULL;
+  task->kind = kind;
+  task->call = call;
+  if (call) {
+    lumap_call_acquire(call);
+    task->call_id = call->id;
+  }
+  return task;
+}
+
+void lumap_task_free(lumap_task *task) {
+  if (!task) return;
+  lumap_bytes_deinit(&task->payload);
+  lumap_call_release(task->call);
+  free(task);
+}

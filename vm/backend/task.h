@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * task.h - what travels between a caller and its workers: calls, their logs, and tasks. Bytes and numbers, no Lua.
+ *
+ *   call   one parallel.map (or submit, each...). Has a log and tasks. Counted: the caller holds it, and each task.
+ *   log    what workers must know before the items make sense (the function, its upvalues, classes, globals), as
+ *          entries that the caller appends and each worker reads once, in order. An entry is never changed.
+ *   task   a chunk of consecutive items. The payload holds the items on the way to the worker, the results on the way
+ *          back, in the same memory where that fits.
+ *
+ * Threads: a call's log is appended by the caller's thread only. A task names how many entries it needs; handing the
+ * task over (under the pool's lock) publishes them, so a worker walks the list up to that number without a lock.
+ */
+#ifndef LUMAP_BACKEND_TASK_H
+#define LUMAP_BACKEND_TASK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/list.h"
+#include "base/status.h"
+
+/* What the bytes of a payload are. */
+typedef enum lumap_payload {
+  LUMAP_PAYLOAD_NONE,   /* nothing: results that were dropped, or the items of a range */
+  LUMAP_PAYLOAD_F64,    /* count doubles, host byte order */
+  LUMAP_PAYLOAD_I64,    /* count 64-bit integers, host byte order */
+  LUMAP_PAYLOAD_VALUES, /* values as codec/FORMAT.md describes */
+} lumap_payload;
+
+typedef enum lumap_outcome {
+  LUMAP_OUTCOME_DONE,      /* the payload tells results and errors of the first `done` items */
+  LUMAP_OUTCOME_CANCELLED, /* not begun */
+  LUMAP_OUTCOME_DIED,      /* the worker ended while it ran item `died_index` (the first one if it had begun none) */
+  LUMAP_OUTCOME_MEMORY,    /* the worker's state ran out of memory at item `died_index` */
+  LUMAP_OUTCOME_START,     /* the worker could not be started: `error` tells why */
+} lumap_outcome;
+
+typedef enum lumap_task_kind {
+  LUMAP_TASK_CHUNK,
+  LUMAP_TASK_END, /* a call is over: drop what is kept for it. Has a call_id and no call. */
+} lumap_task_kind;
+
+typedef struct lumap_log_entry {
+  struct lumap_log_entry *next;
+  lumap_bytes bytes;
+} lumap_log_entry;
+
+typedef struct lumap_call {
+  atomic_uint references;
+  uint32_t id; /* unique within a pool, never zero */
+  atomic_bool cancelled;
+  lumap_log_entry *log_first, *log_last;
+  uint32_t log_count;
+  void (*free)(struct lumap_call *call); /* frees what embeds this struct; set by lumap_call_init to nothing */
+} lumap_call;
+
+typedef struct lumap_task {
+  lumap_link link; /* whoever holds the task */
+  lumap_task_kind kind;
+  uint32_t call_id;
+  lumap_call *call; /* holds a reference */
+
+  /* Set by the caller. */
+  uint64_t first;        /* index of the first item, from 1 */
+  uint64_t count;        /* items */
+  uint32_t log_needed;   /* entries of the call's log that must be read before */
+  uint32_t payload_kind; /* lumap_payload; the worker overwrites it with the kind of the results */
+  lumap_bytes payload;
+
+  /* Set by the worker or the back-end. */
+  uint32_t outcome;              /* lumap_outcome */
+  int32_t worker;                /* number of the worker that ran it, from 1; 0: none did */
+  uint64_t done;                 /* items finished or failed, from the first one on; fewer than count after a stop */
+  uint64_t started_ns, ended_ns; /* lumap_clock_ns of the worker's machine */
+  uint64_t decode_ns, encode_ns; /* of that, spent on decoding items and encoding results */
+  uint64_t died_index;
+  int32_t died_signal; /* 0: it exited */
+  int32_t died_exit;   /* -1 with died_signal 0: unknown, or a thread that was given up */
+  lumap_error error;
+} lumap_task;
+
+/* The part of a worker that both sides see at any time; in shared memory for a process. */
+typedef struct lumap_control {
+  _Atomic uint64_t index;     /* the item that runs, 0 between tasks. Written by the worker, one plain store an item */
+  _Atomic uint64_t stop_call; /* the worker begins no new item of this call; LUMAP_STOP_ALL: of any. Second, and a word as
+                                 wide as `index`: stdlib/parallel/loops.lua reads it there */
+  _Atomic uint32_t call;      /* id of the call whose task runs, 0 between tasks. Written by the worker */
+  _Atomic uint32_t begun;     /* process: how many tasks this child has begun to read. Written by the worker */
+  unsigned char padding[40];  /* a cache line of its own */
+} lumap_control;
+
+#define LUMAP_STOP_ALL UINT32_MAX
+
+/* Makes the log empty and the count of references one. */
+void lumap_call_init(lumap_call *call, uint32_t id);
+void lumap_call_acquire(lumap_call *call);
+/* The last release frees the log, then calls call->free. NULL is fine. */
+void lumap_call_release(lumap_call *call);
+/* Appends an entry, taking the contents of `bytes`, which is empty afterwards. False when there is no memory: then
+ * nothing is changed. Caller's thread. */
+bool lumap_call_append(lumap_call *call, lumap_bytes *bytes);
+
+/* A zeroed task that holds a reference to `call` (may be NULL), or NULL when there is no memory. */
+lumap_task *lumap_task_new(lumap_task_kind kind, lumap_call *call);
+/* Frees the payload and drops the reference. NULL is fine. */
+void lumap_task_free(lumap_task *task);
+
+static inline bool lumap_control_is_stopped(const lumap_control *control, uint32_t call_id) {
+  uint64_t stop = atomic_load_explicit(&control->stop_call, memory_order_relaxed);
+  return stop == call_id || stop == LUMAP_STOP_ALL;
+}
+
+#endif

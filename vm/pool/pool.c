@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/pool.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct lumap_pool {
+  /* Fixed after open. */
+  lumap_crew crew;
+  lumap_bytes setup;
+  char *program;
+
+  atomic_uint references;
+
+  /* Lock order: this lock is taken last of all and nothing is called with it held, so it can meet no other. */
+  pthread_mutex_t lock;
+  pthread_cond_t work; /* there is a task, or the pool closes */
+  lumap_list queue;
+  uint64_t active; /* submitted, not finished */
+  uint32_t next_call_id;
+  bool closed;
+  bool terminated;
+
+  /* The caller's thread. */
+  bool joined;
+};
+
+static lumap_job *job_of(lumap_task *task) { return (lumap_job *)task->call; }
+
+static lumap_task *task_of(lumap_link *link) { return LUMAP_OWNER(link, lumap_task, link); }
+
+/* ---- references --------------------------------------------------------------------------------------------- */
+
+static void pool_acquire(void *self) {
+  lumap_pool *pool = self;
+  atomic_fetch_add_explicit(&pool->references, 1, memory_order_relaxed);
+}
+
+static void pool_free(lumap_pool *pool) {
+  if (pool->crew.workers)
+    for (int i = 0; i < pool->crew.worker_count; i++)
+      for (lumap_link *link; (link = lumap_list_pop(&pool->crew.workers[i].mailbox)) != NULL;)
+        lumap_task_free(task_of(link));
+  lumap_bytes_deinit(&pool->setup);
+  pthread_cond_destroy(&pool->work);
+  pthread_mutex_destroy(&pool->lock);
+  free(pool->crew.workers);
+  free(pool->program);
+  free(pool);
+}
+
+static void pool_drop(void *self) {
+  lumap_pool *pool = self;
+  if (atomic_fetch_sub_explicit(&pool->references, 1, memory_order_acq_rel) == 1) pool_free(pool);
+}
+
+/* ---- the feed: what workers see ------------------------------------------------------------------------------ */
+
+/* Under the lock: hands a task to its job. Returns the task when nobody waits for it any more: the caller frees it. */
+static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
+  lumap_job *job = job_of(task);
+  pool->active--;
+  if (pool->active == 0 && pool->closed) pthread_cond_broadcast(&pool->work);
+  if (!job->event) return task;
+  lumap_list_push(&job->finished, &task->link);
+  job->finished_count++;
+  /* Under the lock, so that the job cannot be closed, and its event freed, in between. */
+  lumap_event_signal(job->event);
+  return NULL;
+}
+
+static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
+  lumap_pool *pool = self;
+  lumap_task *orphan;
+  (void)worker;
+  pthread_mutex_lock(&pool->lock);
+  orphan = deliver(pool, task);
+  pthread_mutex_unlock(&pool->lock);
+  lumap_task_free(orphan);
+}
+
+static void pool_give_back(void *self, lumap_task *task) {
+  lumap_pool *pool = self;
+  lumap_task *orphan = NULL;
+  pthread_mutex_lock(&pool->lock);
+  if (pool->terminated || atomic_load(&task->call->cancelled)) {
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    orphan = deliver(pool, task);
+  } else {
+    lumap_list_push_front(&pool->queue, &task->link);
+    pthread_cond_signal(&pool->work);
+  }
+  pthread_mutex_unlock(&pool->lock);
+  lumap_task_free(orphan);
+  if (pool->crew.backend->wake) pool->crew.backend->wake(&pool->crew);
+}
+
+/* Under the lock. */
+static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker) {
+  lumap_link *link = lumap_list_pop(&worker->mailbox);
+  lumap_task *task;
+  if (link) return task_of(link);
+  link = lumap_list_pop(&pool->queue);
+  if (!link) return NULL;
+  task = task_of(link);
+  job_of(task)->met[worker->number - 1] = 1;
+  return task;
+}
+
+static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
+  lumap_pool *pool = self;
+  lumap_task *task;
+  pthread_mutex_lock(&pool->lock);
+  for (;;) {
+    task = next_task(pool, worker);
+    if (task || !wait || (pool->closed && pool->active == 0) || pool->terminated) break;
+    pthread_cond_wait(&pool->work, &pool->lock);
+  }
+  pthread_mutex_unlock(&pool->lock);
+  return task;
+}
+
+/* ---- the pool ------------------------------------------------------------------------------------------------ */
+
+static bool fill(lumap_pool *pool, const lumap_pool_options *options) {
+  pool->crew = (lumap_crew){
+      .backend = options->backend,
+      .feed = {pool, pool_take, pool_finish, pool_give_back, pool_acquire, pool_drop},
+      .executor = options->executor,
+      .setup = &pool->setup,
+      .host = options->host,
+      .stop_signal = options->stop_signal,
+      .worker_count = options->worker_count,
+      .workers = calloc((size_t)options->worker_count, sizeof(lumap_worker)),
+  };
+  if (!pool->crew.workers) return false;
+  if (options->program && !(pool->program = strdup(options->program))) return false;
+  pool->crew.program = pool->program;
+  for (int i = 0; i < options->worker_count; i++) {
+    pool->crew.workers[i].number = i + 1;
+    pool->crew.workers[i].crew = &pool->crew;
+  }
+  return true;
+}
+
+lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
+  lumap_pool *pool = calloc(1, sizeof *pool);
+  if (!pool) {
+    lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory", options->worker_count);
+    return NULL;
+  }
+  atomic_init(&pool->references, 1);
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->work, NULL);
+  if (!fill(pool, options)) {
+    lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory", options->worker_count);
+    pool_free(pool);
+    return NULL;
+  }
+  lumap_bytes_move(&pool->setup, &options->setup);
+  if (options->backend->open(&pool->crew, error) != LUMAP_E_OK) {
+    lumap_bytes_move(&options->setup, &pool->setup);
+    pool_drop(pool);
+    return NULL;
+  }
+  return pool;
+}
+
+void lumap_pool_close(lumap_pool *pool) {
+  pthread_mutex_lock(&pool->lock);
+  pool->closed = true;
+  pthread_cond_broadcast(&pool->work);
+  pthread_mutex_unlock(&pool->lock);
+}
+
+/* Under the lock: takes tasks of one job (NULL: of all) out of the queue and delivers them as cancelled. What nobody
+   waits for is put on `orphans`. */
+static void cancel_queued(lumap_pool *pool, const lumap_job *job, lumap_list *orphans) {
+  lumap_list kept = {NULL, NULL};
+  for (lumap_link *link; (link = lumap_list_pop(&pool->queue)) != NULL;) {
+    lumap_task *task = task_of(link);
+    if (job && job_of(task) != job) {
+      lumap_list_push(&kept, link);
+      continue;
+    }
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    if (deliver(pool, task)) lumap_list_push(orphans, link);
+  }
+  pool->queue = kept;
+}
+
+static void free_tasks(lumap_list *list) {
+  for (lumap_link *link; (link = lumap_list_pop(list)) != NULL;) lumap_task_free(task_of(link));
+}
+
+void lumap_pool_terminate(lumap_pool *pool) {
+  lumap_list orphans = {NULL, NULL};
+  bool first;
+  pthread_mutex_lock(&pool->lock);
+  first = !pool->terminated;
+  pool->closed = pool->terminated = true;
+  cancel_queued(pool, NULL, &orphans);
+  pthread_cond_broadcast(&pool->work);
+  pthread_mutex_unlock(&pool->lock);
+  free_tasks(&orphans);
+  if (first && !pool->joined) pool->crew.backend->stop(&pool->crew);
+}
+
+void lumap_pool_join(lumap_pool *pool) {
+  if (pool->joined) return;
+  while (lumap_pool_pump(pool)) continue;
+  pthread_mutex_lock(&pool->lock);
+  while (pool->active > 0 && !pool->terminated) pthread_cond_wait(&pool->work, &pool->lock);
+  pthread_mutex_unlock(&pool->lock);
+  pool->crew.backend->close(&pool->crew);
+  pool->joined = true;
+}
+
+bool lumap_pool_is_idle(lumap_pool *pool) {
+  bool idle;
+  pthread_mutex_lock(&pool->lock);
+  idle = pool->active == 0;
+  pthread_mutex_unlock(&pool->lock);
+  return idle;
+}
+
+bool lumap_pool_is_closed(lumap_pool *pool) {
+  bool closed;
+  pthread_mutex_lock(&pool->lock);
+  closed = pool->closed;
+  pthread_mutex_unlock(&pool->lock);
+  return closed;
+}
+
+int lumap_pool_worker_count(const lumap_pool *pool) { return pool->crew.worker_count; }
+
+void lumap_pool_release(lumap_pool *pool) {
+  if (!pool) return;
+  if (!pool->joined) {
+    lumap_pool_terminate(pool);
+    lumap_pool_join(pool);
+  }
+  pool_drop(pool);
+}
+
+bool lumap_pool_pump(lumap_pool *pool) { return pool->crew.backend->pump && pool->crew.backend->pump(&pool->crew); }
+
+/* ---- jobs ---------------------------------------------------------------------------------------------------- */
+
+static void job_free(lumap_call *call) {
+  lumap_job *job = (lumap_job *)call;
+  lumap_pool *pool = job->pool;
+  free(job->met);
+  free(job);
+  pool_drop(pool);
+}
+
+lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event) {
+  lumap_job *job = calloc(1, sizeof *job);
+  unsigned char *met = calloc((size_t)pool->crew.worker_count, 1);
+  if (!job || !met) {
+    free(job);
+    free(met);
+    return NULL;
+  }
+  pthread_mutex_lock(&pool->lock);
+  /* Zero means none, the highest means all. */
+  if (++pool->next_call_id == LUMAP_STOP_ALL) pool->next_call_id = 1;
+  lumap_call_init(&job->call, pool->next_call_id);
+  pthread_mutex_unlock(&pool->lock);
+  job->call.free = job_free;
+  job->pool = pool;
+  pool_acquire(pool);
+  job->event = event;
+  job->met = met;
+  return job;
+}
+
+lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
+  lumap_pool *pool = job->pool;
+  lumap_status status = LUMAP_E_OK;
+  task->log_needed = job->call.log_count;
+  pthread_mutex_lock(&pool->lock);
+  if (pool->closed) {
+    status = LUMAP_E_CLOSED;
+  } else {
+    pool->active++;
+    lumap_list_push(&pool->queue, &task->link);
+    pthread_cond_signal(&pool->work);
+  }
+  pthread_mutex_unlock(&pool->lock);
+  if (status != LUMAP_E_OK) return status;
+  job->outstanding++;
+  if (pool->crew.backend->wake) pool->crew.backend->wake(&pool->crew);
+  return LUMAP_E_OK;
+}
+
+lumap_task *lumap_job_collect(lumap_job *job) {
+  lumap_link *link;
+  pthread_mutex_lock(&job->pool->lock);
+  link = lumap_list_pop(&job->finished);
+  if (link) job->finished_count--;
+  pthread_mutex_unlock(&job->pool->lock);
+  if (!link) return NULL;
+  job->outstanding--;
+  return task_of(link);
+}
+
+/* A worker has one place for the call that it must stop: another call's request stays while it still acts on it. */
+static void request_stop(lumap_worker *worker, uint32_t call_id) {
+  lumap_control *control = worker->control;
+  uint32_t running, stopping;
+  if (!control) return;
+  running = atomic_load(&control->call);
+  stopping = atomic_load(&control->stop_call);
+  if (stopping == LUMAP_STOP_ALL || (stopping != 0 && stopping == running && running != call_id)) return;
+  atomic_store(&control->stop_call, call_id);
+}
+
+void lumap_job_cancel(lumap_job *job) {
+  lumap_pool *pool = job->pool;
+  lumap_list orphans = {NULL, NULL};
+  atomic_store(&job->call.cancelled, true);
+  pthread_mutex_lock(&pool->lock);
+  cancel_queued(pool, job, &orphans);
+  if (!pool->joined)
+    for (int i = 0; i < pool->crew.worker_count; i++)
+      if (job->met[i]) request_stop(&pool->crew.workers[i], job->call.id);
+  pthread_mutex_unlock(&pool->lock);
+  free_tasks(&orphans);
+}
+
+void lumap_job_close(lumap_job *job) {
+  lumap_pool *pool;
+  lumap_list finished;
+  if (!job) return;
+  pool = job->pool;
+  if (job->outstanding > 0) lumap_job_cancel(job);
+  pthread_mutex_lock(&pool->lock);
+  job->event = NULL;
+  finished = job->finished;
+  job->finished = (lumap_list){NULL, NULL};
+  for (int i = 0; i < pool->crew.worker_count && !pool->joined && !pool->terminated; i++) {
+    lumap_task *end = job->met[i] ? lumap_task_new(LUMAP_TASK_END, NULL) : NULL;
+    if (!end) continue;
+    end->call_id = job->call.id;
+    lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
+  }
+  pthread_cond_broadcast(&pool->work);
+  pthread_mutex_unlock(&pool->lock);
+  free_tasks(&finished);
+  if (pool->crew.backend->wake) pool->crew.backend->wake(&pool->crew);
+  lumap_call_release(&job->call);
+}
