@@ -1,0 +1,83 @@
+-- SPDX-License-Identifier: MIT
+--
+-- codec.lua - values as bytes: the module `codec`. The work is done in C (vm/codec); here arguments are checked.
+
+local core = require "lumap.core"
+
+---@class codec
+local codec = {}
+
+---@class codec.options
+---@field functions boolean|nil functions and modules may cross too: for bytes of your own only (default false)
+
+local function with_functions(name, opts)
+  if opts == nil then return false end
+  if type(opts) ~= "table" then
+    error(("bad argument #2 to '%s' (table of options expected, got %s)"):format(name, type(opts)), 3)
+  end
+  for key, value in pairs(opts) do
+    if key ~= "functions" then error(("unknown option '%s' to '%s' (there is: functions)"):format(tostring(key), name), 3) end
+    if type(value) ~= "boolean" then
+      error(("bad option 'functions' to '%s' (boolean expected, got %s)"):format(name, type(value)), 3)
+    end
+  end
+  return opts.functions == true
+end
+
+--- Turns a value into bytes that mean the same on every machine and, without functions, on every VM.
+--- Raises: a refusal with the path of what cannot cross.
+---@param value any
+---@param opts codec.options|nil
+---@return string bytes
+---@nodiscard
+function codec.encode(value, opts)
+  local functions = with_functions("encode", opts)
+  local ok, result = pcall(core.encode, value, functions)
+  if not ok then error(result, 2) end
+  return result
+end
+
+--- Turns bytes back into the value. Any bytes give a value or an error that names the offset, in bounded time and memory.
+--- Raises: "bad message at byte N: ...".
+---@param bytes string
+---@param opts codec.options|nil `functions = true` runs nothing by itself, but what it returns is code: decode only
+--- bytes of your own that way
+---@return any value
+---@nodiscard
+function codec.decode(bytes, opts)
+  if type(bytes) ~= "string" then
+    error(("bad argument #1 to 'decode' (string expected, got %s)"):format(type(bytes)), 2)
+  end
+  local functions = with_functions("decode", opts)
+  local ok, result = pcall(core.decode, bytes, functions)
+  if not ok then error(result, 2) end
+  return result
+end
+
+--- Can the value be sent to a worker?
+---@param value any
+---@return true|nil ok
+---@return string|nil message the path of what cannot cross, its type, and what to do
+function codec.check(value)
+  return core.check(value)
+end
+
+--- Teaches a class to cross: objects whose metatable is `class` are sent as what `pack` makes of them. Registering a
+--- name again replaces it. Workers learn registered classes by themselves if `pack` and `unpack` can cross.
+--- Raises: wrong arguments.
+---@param name string what stands in the bytes
+---@param class table the metatable of the objects
+---@param pack fun(object: any): any
+---@param unpack fun(value: any): any
+function codec.register(name, class, pack, unpack)
+  local expected = { "string", "table", "function", "function" }
+  for i, value in ipairs { name == nil and false or name, class == nil and false or class, pack or false, unpack or false } do
+    if type(value) ~= expected[i] then
+      error(("bad argument #%d to 'register' (%s expected, got %s)"):format(i, expected[i],
+        type(({ name, class, pack, unpack })[i])), 2)
+    end
+  end
+  core.register(name, class, pack, unpack)
+end
+
+return codec

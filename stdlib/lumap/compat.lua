@@ -1,0 +1,26 @@
+-- SPDX-License-Identifier: MIT
+--
+-- compat.lua - everything in Lua that differs between LuaJIT 2.1 and PUC Lua 5.4. It returns values and changes
+-- nothing; whether the ffi library is there is asked here and in the two files that exist for it (packed, loops).
+
+local compat = {}
+
+compat.unpack = table.unpack or unpack -- luacheck: ignore
+
+compat.pack = table.pack or function(...) return { n = select("#", ...), ... } end
+
+--- Is `value` a number without a fraction? Floats with an integral value count: 3.0 is as good a count as 3.
+function compat.is_integer(value)
+  return type(value) == "number" and value % 1 == 0 and value - value == 0
+end
+
+--- An integral number as an integer where the VM has them, unchanged elsewhere.
+compat.to_integer = math.tointeger or function(value) return value end
+
+--- The subtype that decides whether arithmetic stays within integers: "integer", "float", or "number" on LuaJIT.
+compat.number_type = math.type or function() return "number" end
+
+--- The metatable key that makes a value to-be-closed exists only where the language has such variables.
+compat.has_close = _VERSION ~= "Lua 5.1"
+
+return compat

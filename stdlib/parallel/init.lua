@@ -1,0 +1,94 @@
+-- SPDX-License-Identifier: MIT
+--
+-- init.lua - the module `parallel`: its public functions and their manual.
+
+local core = require "lumap.core"
+local Error = require "parallel.error"
+local Pool = require "parallel.pool"
+local options = require "parallel.options"
+local source = require "parallel.source"
+local verbs = require "parallel.verbs"
+
+---@class parallel
+local parallel = {
+  Error = Error,
+  pool = Pool.new,
+  ThreadPool = Pool.ThreadPool,
+  ProcessPool = Pool.ProcessPool,
+  range = source.range,
+  version = core.version,
+}
+
+---@class parallel.options
+---@field workers integer|nil how many (default: LUMAP_WORKERS, else the CPUs this process may use)
+---@field backend "thread"|"process"|"serial"|nil what a worker is (default: LUMAP_BACKEND, else "thread")
+---@field chunk integer|"auto"|"guided"|nil items sent together (default "auto")
+---@field ahead integer|nil bound on items pulled from a lazy source and not yet taken (default: 4 chunks a worker)
+---@field errors "stop"|"finish"|"collect"|nil what happens when an item fails (default "stop")
+---@field init function|nil run once in each worker before its first item
+---@field globals boolean|table|nil globals that go along (default true: those that the function reads)
+
+--- fn(item) for each item, on all workers. As many lists as fn gave values at most, one at least, each in item order
+--- with field `n` set. With errors = "collect" failed items leave holes and `list.errors[i]` tells.
+--- Raises: parallel.Error of the failed item with the lowest index.
+---@param fn function gets the item and nothing else; parallel.index() is the item's index
+---@param items table|function a list, parallel.range, or a function that is pulled until it gives nil
+---@param opts parallel.options|nil
+---@return table list
+---@return table ...
+function parallel.map(fn, items, opts) return verbs.map(nil, fn, items, opts) end
+
+--- As map, but results are dropped in the worker.
+---@return integer succeeded
+---@return table<integer, parallel.Error>|nil errors with errors = "collect", if any
+function parallel.each(fn, items, opts) return verbs.each(nil, fn, items, opts) end
+
+--- The items for which pred(item) is true, in order, with field `n`.
+---@return table list
+function parallel.filter(pred, items, opts) return verbs.filter(nil, pred, items, opts) end
+
+--- An iterator in item order: for i, value, ... in parallel.imap(f, items) do. Raises an item's error when its turn
+--- comes. Leaving the loop early ends the work.
+---@return fun(): integer, any
+function parallel.imap(fn, items, opts) return verbs.imap(nil, fn, items, opts) end
+
+--- As imap, in the order of completion; i is the item's index.
+---@return fun(): integer, any
+function parallel.imap_unordered(fn, items, opts) return verbs.imap_unordered(nil, fn, items, opts) end
+
+--- As map with fn(unpack(args, 1, args.n or #args)) for each list of arguments.
+---@return table list
+---@return table ...
+function parallel.starmap(fn, arglists, opts) return verbs.starmap(nil, fn, arglists, opts) end
+
+--- Starts fn(...) on a worker.
+---@return parallel.Future
+---@nodiscard
+function parallel.submit(fn, ...) return Pool.submit_warm(fn, ...) end
+
+--- CPUs that this process may use: the least of affinity and cgroup quota, at least 1.
+---@return integer
+function parallel.cpu_count() return core.cpu_count() end
+
+--- The index of the item that runs, from 1; nil outside a worker.
+---@return integer|nil
+function parallel.index() return core.index() end
+
+--- The number of this worker, from 1; nil outside a worker.
+---@return integer|nil
+function parallel.worker() return core.worker() end
+
+--- Sleeps.
+---@param seconds number
+function parallel.sleep(seconds)
+  if type(seconds) ~= "number" or not (seconds >= 0) then
+    options.bad_argument("sleep", 1, "number of seconds from 0 up", seconds, 1)
+  end
+  core.sleep(seconds)
+end
+
+--- Seconds since some fixed moment; never goes back.
+---@return number
+function parallel.clock() return core.clock() end
+
+return parallel

@@ -1,0 +1,132 @@
+-- SPDX-License-Identifier: MIT
+--
+-- options.lua - the options of verbs and pools: one table that documents, checks and defaults them, and the checks of
+-- arguments. What is wrong is raised as an ordinary error at the line that called the verb.
+
+local core = require "lumap.core"
+local compat = require "lumap.compat"
+
+local is_integer = compat.is_integer
+
+local backends = { serial = true, thread = true, process = true }
+local policies = { stop = true, finish = true, collect = true }
+
+local options = {}
+
+local function positive_integer(value)
+  return is_integer(value) and value >= 1, "an integer from 1 up"
+end
+
+--- name -> { check = function(value) -> boolean, what is expected; pool = true: belongs to a pool; call = true: belongs
+--- to a call }.
+local known = {
+  -- How many workers. Default: LUMAP_WORKERS, else parallel.cpu_count().
+  workers = { pool = true, check = function(value)
+    return is_integer(value) and value >= 1 and value <= 100000, "an integer from 1 to 100000"
+  end },
+  -- What a worker is. Default: LUMAP_BACKEND, else "thread".
+  backend = { pool = true, check = function(value)
+    return backends[value] == true, '"thread", "process" or "serial"'
+  end },
+  -- Run once in each worker before its first item. Default: none.
+  init = { pool = true, check = function(value) return type(value) == "function", "a function" end },
+  -- Items sent together. Default: "auto".
+  chunk = { call = true, check = function(value)
+    return value == "auto" or value == "guided" or positive_integer(value), 'an integer from 1 up, "auto" or "guided"'
+  end },
+  -- How far a lazy source may be ahead of what has been taken, in items. Default: 4 chunks a worker.
+  ahead = { call = true, check = positive_integer },
+  -- What happens when an item fails. Default: "stop".
+  errors = { call = true, check = function(value) return policies[value] == true, '"stop", "finish" or "collect"' end },
+  -- Globals that go along: true, those that the function reads; a table, these instead; false, none. Default: true.
+  globals = { call = true, check = function(value)
+    if type(value) == "table" then
+      for name in pairs(value) do
+        if type(name) ~= "string" then return false, "a table whose keys are names" end
+      end
+      return true
+    end
+    return type(value) == "boolean", "true, false or a table of names and values"
+  end },
+}
+
+local function list_known(scope)
+  local names = {}
+  for name, option in pairs(known) do
+    if not scope or option[scope] then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+local function shown(value)
+  if type(value) == "string" then return ("%q"):format(value) end
+  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
+  return "a " .. type(value)
+end
+
+--- Raises "bad argument #2 to 'map' (table expected, got nil)" at `level` (1: the caller of this function's caller).
+function options.bad_argument(verb, number, expected, value, level)
+  error(("bad argument #%d to '%s' (%s expected, got %s)"):format(number, verb, expected,
+    value == nil and "nil" or shown(value)), level + 2)
+end
+
+--- Is the value a function, or a table or userdata that can be called like one?
+function options.is_callable(value)
+  if type(value) == "function" then return true end
+  local meta = getmetatable(value)
+  return type(meta) == "table" and type(meta.__call) == "function"
+end
+
+--- Checks the options given to `verb`. `scope` is "call" for the method of an explicit pool, which has its own back-end
+--- and workers; "pool" for making one; nil for the module's verbs, which take both. Returns a table, never nil.
+function options.check(verb, opts, scope, level)
+  if opts == nil then return {} end
+  if type(opts) ~= "table" then
+    error(("bad options to '%s' (table expected, got %s)"):format(verb, shown(opts)), level + 2)
+  end
+  for name, value in pairs(opts) do
+    local option = known[name]
+    if not option then
+      error(("unknown option '%s' to '%s' (there are: %s)"):format(tostring(name), verb, list_known(scope)), level + 2)
+    end
+    if scope and not option[scope] then
+      error(("option '%s' to '%s' belongs to %s (here there are: %s)"):format(name, verb,
+        scope == "call" and "the pool: give it when the pool is made" or "the call", list_known(scope)), level + 2)
+    end
+    local ok, expected = option.check(value)
+    if not ok then
+      error(("bad option '%s' to '%s' (%s expected, got %s)"):format(name, verb, expected, shown(value)), level + 2)
+    end
+  end
+  return opts
+end
+
+local settings = core.settings()
+
+local function environment(name)
+  return not settings.ignore_environment and os.getenv(name) or nil
+end
+
+--- The default back-end: the host's choice, else LUMAP_BACKEND, else "thread". A bad variable is an error.
+function options.default_backend(level)
+  local name = settings.backend or environment "LUMAP_BACKEND" or "thread"
+  if not backends[name] then
+    error(("LUMAP_BACKEND is %s (\"thread\", \"process\" or \"serial\" expected)"):format(shown(name)), level + 2)
+  end
+  return name
+end
+
+--- The default number of workers: the host's choice, else LUMAP_WORKERS, else the CPUs that this process may use.
+function options.default_workers(level)
+  if settings.worker_count then return settings.worker_count end
+  local text = environment "LUMAP_WORKERS"
+  if not text then return core.cpu_count() end
+  local count = tonumber(text)
+  if not (count and known.workers.check(count)) then
+    error(("LUMAP_WORKERS is %s (an integer from 1 up expected)"):format(shown(text)), level + 2)
+  end
+  return compat.to_integer(count)
+end
+
+return options

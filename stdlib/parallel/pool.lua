@@ -1,0 +1,138 @@
+-- SPDX-License-Identifier: MIT
+--
+-- pool.lua - pools of workers: those that a script makes, and the warm ones behind the module's own verbs.
+
+local core = require "lumap.core"
+local compat = require "lumap.compat"
+local Error = require "parallel.error"
+local Future = require "parallel.future"
+local options = require "parallel.options"
+local verbs = require "parallel.verbs"
+
+---@class parallel.Pool
+---@field workers integer how many there are
+---@field backend string what they are
+local Pool = { __name = "parallel.Pool" }
+Pool.__index = Pool
+
+--- Starts workers. `opts` have been checked.
+local function start(opts, level)
+  local backend = opts.backend or options.default_backend(level + 1)
+  local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
+  local ok, made = pcall(core.pool, backend, workers, opts.init)
+  if not ok then
+    local refused = type(made) == "string" and made:find("cannot send", 1, true)
+    Error.new({ kind = refused and "encode" or "init", message = made }):raise()
+  end
+  return setmetatable({
+    core = made,
+    workers = workers,
+    backend = backend,
+    init = opts.init,
+    path = package.path,
+    cpath = package.cpath,
+  }, Pool)
+end
+
+--- A pool of workers of its own. Every verb is a method of it.
+--- Raises: wrong options; kind "init" when the workers cannot be started.
+---@param opts table|nil workers, backend, init
+---@return parallel.Pool
+---@nodiscard
+function Pool.new(opts)
+  return start(options.check("pool", opts, "pool", 1), 1)
+end
+
+local function with_backend(name, backend)
+  return function(workers, opts)
+    local all = {}
+    for key, value in pairs(options.check(name, opts, "pool", 1)) do all[key] = value end
+    if all.backend and all.backend ~= backend then
+      error(("option 'backend' to '%s' is \"%s\" (leave it out, or call parallel.pool)"):format(name, all.backend), 2)
+    end
+    if workers ~= nil then all.workers = workers end
+    all.backend = backend
+    return start(options.check(name, all, "pool", 1), 1)
+  end
+end
+
+Pool.ThreadPool = with_backend("ThreadPool", "thread")
+Pool.ProcessPool = with_backend("ProcessPool", "process")
+
+-- Warm pools by the options that a pool has. An init function is compared by identity, and does not keep its pool alive.
+local warm = {}
+local warm_by_init = setmetatable({}, { __mode = "k" })
+
+--- The warm pool for a call of the module's verbs.
+function Pool.warm(opts, level)
+  local backend = opts.backend or options.default_backend(level + 1)
+  local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
+  local pools = warm
+  if opts.init then
+    pools = warm_by_init[opts.init] or {}
+    warm_by_init[opts.init] = pools
+  end
+  local key = backend .. " " .. workers
+  local pool = pools[key]
+  if not pool or pool.core:is_closed() then
+    pool = start({ backend = backend, workers = workers, init = opts.init }, level + 1)
+    pools[key] = pool
+  end
+  return pool
+end
+
+--- Raises unless the pool takes work.
+function Pool:check_open(verb, level)
+  if self.core:is_closed() then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
+end
+
+-- The verbs, as methods. Tail calls: an error about an argument belongs to the line of the caller.
+function Pool:map(fn, items, opts) return verbs.map(self, fn, items, opts) end
+function Pool:each(fn, items, opts) return verbs.each(self, fn, items, opts) end
+function Pool:filter(pred, items, opts) return verbs.filter(self, pred, items, opts) end
+function Pool:imap(fn, items, opts) return verbs.imap(self, fn, items, opts) end
+function Pool:imap_unordered(fn, items, opts) return verbs.imap_unordered(self, fn, items, opts) end
+function Pool:starmap(fn, items, opts) return verbs.starmap(self, fn, items, opts) end
+
+--- Starts fn(...) on a worker.
+---@return parallel.Future
+function Pool:submit(fn, ...)
+  if not options.is_callable(fn) then options.bad_argument("submit", 1, "function", fn, 1) end
+  self:check_open("submit", 1)
+  return Future.start(self, fn, {}, ...)
+end
+
+--- Runs fn(...) on a worker and returns its values.
+function Pool:apply(fn, ...)
+  if not options.is_callable(fn) then options.bad_argument("apply", 1, "function", fn, 1) end
+  self:check_open("apply", 1)
+  return Future.start(self, fn, {}, ...):get()
+end
+
+--- Takes no more work; what was submitted is done. Twice is no error.
+function Pool:close()
+  self.core:close()
+end
+
+--- Waits until all work of a closed pool is done and its workers have ended.
+--- Raises: the pool is not closed.
+function Pool:join()
+  if not self.core:is_closed() then error("'join' on a pool that is not closed: call close or terminate first", 2) end
+  self.core:join()
+end
+
+--- Ends all work and the workers at once; futures that are not done fail with kind "cancelled".
+function Pool:terminate()
+  self.core:terminate()
+  self.core:join()
+end
+
+if compat.has_close then Pool.__close = Pool.terminate end
+
+--- For the module's submit.
+function Pool.submit_warm(fn, ...)
+  if not options.is_callable(fn) then options.bad_argument("submit", 1, "function", fn, 1) end
+  return Future.start(Pool.warm({}, 1), fn, {}, ...)
+end
+
+return Pool

@@ -1,0 +1,157 @@
+-- SPDX-License-Identifier: MIT
+--
+-- source.lua - where items come from: a list, a range, or a function that is pulled. All have
+--     count               how many items, nil when only the end will tell
+--     plan                fields that the worker's plan needs
+--     put(job, first, n)  -> sent [, message]: begins a chunk of the items from `first` on and fills it. Fewer than n
+--                         are sent at the end of a lazy source, or before an item that cannot be sent: `message`
+--     put_again(...)      the same for items that have been put before, after their worker died
+--     release(first, n)   the results of these items have arrived
+
+local compat = require "lumap.compat"
+local options = require "parallel.options"
+
+local is_integer, pack, to_integer, number_type = compat.is_integer, compat.pack, compat.to_integer, compat.number_type
+
+local source = {}
+
+local function keep() end
+
+--- Sends list[from]... as items first... of the call.
+local function put_list(job, list, from, first, n, spread, label)
+  job:begin(first, n)
+  if not spread and job:numbers(list, from) then return n end
+  return job:values(list, from, spread, label)
+end
+
+---@class parallel.Range
+---@field first number
+---@field last number
+---@field step number
+---@field n integer
+local Range = { __name = "parallel.Range" }
+Range.__index = Range
+Range.__len = function(range) return range.n end
+
+--- first, first + step, ... up to last. Nothing is stored and nothing is sent: each worker counts for itself.
+--- Raises: a bound that is not a finite number, a step of zero.
+---@param first number
+---@param last number
+---@param step number|nil default 1
+---@return parallel.Range range
+---@nodiscard
+function source.range(first, last, step)
+  if step == nil then step = 1 end
+  for i, value in ipairs { first == nil and false or first, last == nil and false or last, step } do
+    if type(value) ~= "number" or value - value ~= 0 then
+      options.bad_argument("range", i, "finite number", ({ first, last, step })[i], 1)
+    end
+  end
+  if step == 0 then options.bad_argument("range", 3, "step other than 0", step, 1) end
+  if number_type(first) ~= number_type(step) then
+    -- As in a numeric for loop: integers only if all are.
+    first, step = first + 0.0, step + 0.0
+  end
+  local n = math.floor((last - first) / step) + 1
+  return setmetatable({ first = first, last = last, step = step, n = n > 0 and to_integer(n) or 0 }, Range)
+end
+
+local function from_range(range)
+  return {
+    count = range.n,
+    plan = { start = range.first, step = range.step },
+    put = function(_, job, first, n)
+      job:begin(first, n)
+      return n
+    end,
+    item = function(_, index) return range.first + (index - 1) * range.step end,
+    release = keep,
+  }
+end
+
+--- `spread`: each item is a list of arguments. `label` names the items in refusals.
+local function from_list(list, spread, label)
+  local n = rawget(list, "n")
+  return {
+    count = is_integer(n) and n >= 0 and to_integer(n) or #list,
+    plan = {},
+    put = function(_, job, first, count) return put_list(job, list, first, first, count, spread, label) end,
+    item = function(_, index) return list[index] end,
+    release = keep,
+  }
+end
+
+--- A function or callable table, pulled until it gives nil. Its items are kept until their results are there.
+local function from_function(pull)
+  local lazy = { plan = {}, pulled = 0, held = {}, lazy = true }
+
+  --- Pulls up to n items; fewer means that the source has ended.
+  local function fill(self, first, n)
+    local spread = false
+    for index = first, first + n - 1 do
+      if self.ended then return index - first, spread end
+      local values = pack(pull())
+      if values[1] == nil then
+        self.ended = true
+        self.count = index - 1
+        return index - first, spread
+      end
+      self.pulled = index
+      if values.n > 1 then spread = true end
+      self.held[index] = values
+    end
+    return n, spread
+  end
+
+  local function put_held(self, job, first, n, spread)
+    local list = {}
+    for k = 1, n do
+      local values = self.held[first + k - 1]
+      if spread then list[k] = values else list[k] = values[1] end
+    end
+    return put_list(job, list, 1, first, n, spread, "items")
+  end
+
+  function lazy:put(job, first, n)
+    local count, spread = fill(self, first, n)
+    if count == 0 then return 0 end
+    return put_held(self, job, first, count, spread)
+  end
+
+  function lazy:put_again(job, first, n)
+    local spread = false
+    for index = first, first + n - 1 do spread = spread or self.held[index].n > 1 end
+    return put_held(self, job, first, n, spread)
+  end
+
+  function lazy:item(index) return self.held[index][1] end
+
+  function lazy:release(first, n)
+    for index = first, first + n - 1 do self.held[index] = nil end
+  end
+
+  return lazy
+end
+
+--- One call with arguments, as submit makes it.
+function source.arguments(...)
+  return from_list({ n = 1, pack(...) }, true, "arguments")
+end
+
+--- What `items`, argument #2 of `verb`, stands for. `spread`: its items are lists of arguments (starmap).
+function source.of(verb, items, spread, level)
+  local made
+  if getmetatable(items) == Range then
+    made = from_range(items)
+  elseif options.is_callable(items) then
+    made = from_function(items)
+  elseif type(items) == "table" then
+    made = from_list(items, spread, "items")
+  else
+    options.bad_argument(verb, 2, "list, range or function", items, level + 1)
+  end
+  made.put_again = made.put_again or made.put
+  return made
+end
+
+return source

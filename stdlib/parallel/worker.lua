@@ -1,0 +1,288 @@
+-- SPDX-License-Identifier: MIT
+--
+-- worker.lua - the worker's half of a call: keeps an environment for each call, reads its log, runs the items of a
+-- task, hands back results and errors. The module is a function that takes the C functions of vm/worker and returns
+-- { run, forget }; each worker state calls it once.
+--
+-- One protected call runs many items: after an error the control block's index tells which one raised it.
+
+local core = require "lumap.core"
+local compat = require "lumap.compat"
+local loops = require "parallel.loops"
+
+local pack, unpack = compat.pack, compat.unpack
+
+--- The worker's part of a traceback: the lines above our own.
+local function trimmed_traceback(level)
+  local lines = {}
+  for line in debug.traceback("", level + 1):gmatch("[^\n]+") do
+    if line:find("[lumap]/parallel/", 1, true) then break end
+    lines[#lines + 1] = line
+  end
+  while #lines > 1 and lines[#lines]:find("^%s*%[C%]:") do lines[#lines] = nil end
+  lines[1] = "stack traceback of the worker:"
+  return table.concat(lines, "\n")
+end
+
+--- The text that the stock interpreter prints for an uncaught error.
+local function message_of(value)
+  if type(value) == "string" or type(value) == "number" then return tostring(value) end
+  local meta = getmetatable(value)
+  if type(meta) == "table" and meta.__tostring then
+    local ok, text = pcall(tostring, value)
+    if ok then return text end
+  end
+  return ("(error object is a %s value)"):format(type(value))
+end
+
+--- The message handler: a plain table that can cross. The value goes along if it can.
+local function describe(value)
+  local record = { kind = "error", message = message_of(value), traceback = trimmed_traceback(2) }
+  if type(value) ~= "table" and type(value) ~= "userdata" or core.check(value) then record.value = value end
+  return record
+end
+
+return function(api)
+  local stopped = api.stopped
+  local control = api.control
+  local begin, numbers = api.begin, api.numbers
+  if loops then
+    local compiled = loops(control)
+    begin, numbers = compiled.begin, compiled.numbers
+  end
+
+  local contexts = {}
+  local init_error
+  local init = api.init
+
+  local function handler(value)
+    if rawequal(value, stopped) then return value end
+    return describe(value)
+  end
+
+  --- What xpcall gave instead of a record: no handler runs when memory is short.
+  local function to_record(failure)
+    if type(failure) == "table" and not rawequal(failure, stopped) then return failure end
+    if rawequal(failure, stopped) then error(failure, 0) end
+    local message = tostring(failure)
+    return { kind = message:find("not enough memory", 1, true) and "memory" or "error", message = message }
+  end
+
+  --- Runs the pool's init function, whose globals are the worker's own.
+  local function run_init()
+    local bytes, values = init, {}
+    init = nil
+    local ok, failure = xpcall(function()
+      api.entry(api.scope(_G), bytes, values)
+      values[1]()
+    end, handler)
+    if not ok then
+      init_error = to_record(failure)
+      init_error.kind = "init"
+    end
+  end
+
+  local function open_context(call)
+    local environment = {}
+    for name, value in next, _G do environment[name] = value end
+    environment._G = environment
+    setmetatable(environment, { __index = _G })
+    local context = { scope = api.scope(environment), read = 0, values = {}, loops = {} }
+    contexts[call] = context
+    return context
+  end
+
+  --- Brings the context up to the log entries that the task needs; values 1 and 2 are the function and the plan.
+  local function read_log(context, task)
+    context.read = api.log(task, context.scope, context.read, context.values)
+    if context.fn == nil then
+      context.fn, context.plan = context.values[1], context.values[2]
+      if context.plan.path then package.path, package.cpath = context.plan.path, context.plan.cpath end
+    end
+  end
+
+  local function fail_all(task, context, count, record)
+    local errors = {}
+    for k = 1, count do errors[k] = record end
+    api.finish(task, context.scope, {}, errors, count)
+  end
+
+  --- Stores what one item gave: value c at columns[c][k].
+  local function store(columns, k, ...)
+    local n = select("#", ...)
+    if n == 1 then
+      columns[1][k] = (...)
+      return
+    end
+    for c = 1, n do
+      local column = columns[c]
+      if not column then
+        column = {}
+        columns[c] = column
+      end
+      column[k] = (select(c, ...))
+    end
+  end
+
+  local runners = {}
+
+  function runners.map(fn, call, first, at, last, items, columns)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      store(columns, k, fn(items[k]))
+    end
+    return last
+  end
+
+  function runners.spread(fn, call, first, at, last, items, columns)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      local args = items[k]
+      store(columns, k, fn(unpack(args, 1, args.n or #args)))
+    end
+    return last
+  end
+
+  function runners.each(fn, call, first, at, last, items)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      fn(items[k])
+    end
+    return last
+  end
+
+  function runners.each_spread(fn, call, first, at, last, items)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      local args = items[k]
+      fn(unpack(args, 1, args.n or #args))
+    end
+    return last
+  end
+
+  function runners.filter(fn, call, first, at, last, items, columns)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      columns[1][k] = fn(items[k]) and true or false
+    end
+    return last
+  end
+
+  function runners.filter_spread(fn, call, first, at, last, items, columns)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      local args = items[k]
+      columns[1][k] = fn(unpack(args, 1, args.n or #args)) and true or false
+    end
+    return last
+  end
+
+  --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are done.
+  local function run_items(context, call, first, at, count, items, columns, errors, failures, spread)
+    local mode = context.plan.mode
+    local runner = runners[spread and (mode == "map" and "spread" or mode .. "_spread") or mode]
+    while at <= count do
+      local failed
+      if failures and failures[at] then
+        errors[at] = { kind = "decode", message = failures[at] }
+        failed = at
+      else
+        local last = count
+        if failures then
+          last = at
+          while last < count and not failures[last + 1] do last = last + 1 end
+        end
+        local ok, reached = xpcall(runner, handler, context.fn, call, first, at, last, items, columns)
+        if ok then
+          if reached < last then return reached end
+          at = last + 1
+        else
+          local record = to_record(reached)
+          failed = math.max(at, (core.index() or first) - first + 1)
+          errors[failed] = record
+        end
+      end
+      if failed then
+        if context.plan.stop then return failed end
+        at = failed + 1
+      end
+    end
+    return count
+  end
+
+  --- Items that are packed numbers or a piece of a range, and were not run by the number loop: as a list.
+  local function list_items(task, plan, kind, first, count)
+    local items = core.new_list(count)
+    if kind == "range" then
+      for k = 1, count do items[k] = plan.start + (first + k - 2) * plan.step end
+    else
+      api.unpack(task, items, count, kind)
+    end
+    return items
+  end
+
+  --- Runs a map over numbers whose results are numbers, in place. Returns true when that was all; else how many items
+  --- are done, their results as columns, the errors, and all items as a list.
+  local function run_numbers(context, task, call, kind, first, count)
+    local plan = context.plan
+    local state = { loops = context.loops }
+    local memory = api.memory(task)
+    local outcome = pack(xpcall(numbers, handler, context.fn, memory, kind, control, call, first, count, plan.start,
+      plan.step, state))
+    local ok, done = outcome[1], outcome[2]
+    if ok and outcome.n == 2 then
+      api.finish_numbers(task, done, state.kind or "f64")
+      return true
+    end
+    if not ok then done = math.max(0, (core.index() or first) - first) end
+    -- The results lie over the first items in the memory: what is left of the items is read, then the results.
+    local items = list_items(task, plan, kind, first, count)
+    local columns, errors = { {} }, {}
+    if done > 0 then api.unpack(task, columns[1], done, state.kind or "f64") end
+    if ok then
+      store(columns, done + 1, unpack(outcome, 3, outcome.n))
+    else
+      errors[done + 1] = to_record(outcome[2])
+    end
+    return false, done + 1, columns, errors, items
+  end
+
+  local function run_task(task, context, call, kind, first, count)
+    local plan = context.plan
+    local errors, columns, done = {}, plan.mode == "each" and {} or { {} }, 0
+    local items, spread, failures
+    if kind == "values" then
+      items = core.new_list(count)
+      spread, failures = api.items(task, context.scope, items)
+    elseif plan.mode == "map" then
+      local finished
+      finished, done, columns, errors, items = run_numbers(context, task, call, kind, first, count)
+      if finished then return end
+    else
+      items = list_items(task, plan, kind, first, count)
+    end
+    if not (plan.stop and errors[done]) then
+      done = run_items(context, call, first, done + 1, count, items, columns, errors, failures, spread)
+    end
+    api.finish(task, context.scope, columns, errors, done)
+  end
+
+  local function run(task)
+    local call, kind, first, count = api.info(task)
+    local context = contexts[call] or open_context(call)
+    if init then run_init() end
+    if init_error then return fail_all(task, context, count, init_error) end
+    if not context.failed then
+      local ok, failure = pcall(read_log, context, task)
+      if not ok then context.failed = { kind = "decode", message = tostring(failure) } end
+    end
+    if context.failed then return fail_all(task, context, count, context.failed) end
+    return run_task(task, context, call, kind, first, count)
+  end
+
+  local function forget(call)
+    contexts[call] = nil
+  end
+
+  return { run = run, forget = forget }
+end

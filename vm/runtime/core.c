@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "runtime/core.h"
+
+#include <math.h>
+
+void lumap_core_set(lua_State *L, const luaL_Reg *functions) {
+  for (; functions->name; functions++) {
+    lua_pushcfunction(L, functions->func);
+    lua_setfield(L, -2, functions->name);
+  }
+}
+
+void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction collect) {
+  luaL_newmetatable(L, name);
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "__name");
+  lua_pushcfunction(L, collect);
+  lua_setfield(L, -2, "__gc");
+  lua_newtable(L);
+  lumap_core_set(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}
+
+/* clock() -> seconds, monotonic */
+static int core_clock(lua_State *L) {
+  lua_pushnumber(L, (double)lumap_clock_ns() / 1e9);
+  return 1;
+}
+
+/* sleep(seconds): the caller has checked the argument. An interrupt ends it with an error. */
+static int core_sleep(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  uint64_t deadline = lumap_deadline_after(luaL_checknumber(L, 1));
+  for (;;) {
+    uint32_t key = lumap_event_key(&runtime->event);
+    if (lumap_runtime_take_interrupt(runtime)) return luaL_error(L, "interrupted!");
+    if (lumap_event_wait(&runtime->event, key, deadline) == LUMAP_E_TIMEOUT) return 0;
+    if (lumap_clock_ns() >= deadline) return 0;
+  }
+}
+
+/* cpu_count() -> integer */
+static int core_cpu_count(lua_State *L) {
+  lua_pushinteger(L, lumap_cpu_count(""));
+  return 1;
+}
+
+/* index() -> the item that this worker runs, or nil */
+static int core_index(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  uint64_t index = runtime->control ? atomic_load_explicit(&runtime->control->index, memory_order_relaxed) : 0;
+  if (index == 0) return 0;
+  lumap_push_integer(L, (int64_t)index);
+  return 1;
+}
+
+/* worker() -> number of this worker, or nil */
+static int core_worker(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  if (!runtime->worker) return 0;
+  lua_pushinteger(L, runtime->worker);
+  return 1;
+}
+
+/* new_list(count) -> an empty table with room */
+static int core_new_list(lua_State *L) {
+  lua_Number count = luaL_checknumber(L, 1);
+  /* Beyond this the table grows as it is filled: a length that somebody only claims must not cost memory. */
+  lua_createtable(L, count > 0 && count <= 1 << 26 ? (int)count : 0, 1);
+  return 1;
+}
+
+/* settings() -> { worker_count, backend, ignore_environment } as the host gave them */
+static int core_settings(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  lua_createtable(L, 0, 3);
+  if (runtime->worker_count > 0) {
+    lua_pushinteger(L, runtime->worker_count);
+    lua_setfield(L, -2, "worker_count");
+  }
+  if (runtime->backend) {
+    lua_pushstring(L, runtime->backend);
+    lua_setfield(L, -2, "backend");
+  }
+  lua_pushboolean(L, runtime->ignore_environment);
+  lua_setfield(L, -2, "ignore_environment");
+  return 1;
+}
+
+/* signal_name(number) -> string or nil */
+static int core_signal_name(lua_State *L) {
+  lua_pushstring(L, lumap_signal_name((int)luaL_checkinteger(L, 1)));
+  return 1;
+}
+
+void lumap_core_open_system(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"clock", core_clock}, {"sleep", core_sleep},       {"cpu_count", core_cpu_count},
+      {"index", core_index}, {"worker", core_worker},     {"new_list", core_new_list},
+      {"settings", core_settings}, {"signal_name", core_signal_name}, {NULL, NULL},
+  };
+  lumap_core_set(L, functions);
+  lua_pushliteral(L, LUMAP_VERSION);
+  lua_setfield(L, -2, "version");
+  lua_pushliteral(L, LUMAP_VM_NAME);
+  lua_setfield(L, -2, "vm");
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * core.h - the parts of module "lumap.core", the C functions that stdlib/ is written on. Each function adds its own to
+ * the table on top. [-0, +0]
+ */
+#ifndef LUMAP_RUNTIME_CORE_H
+#define LUMAP_RUNTIME_CORE_H
+
+#include "runtime/runtime.h"
+
+/* Sets `functions`, a list that ends with NULL, in the table on top. */
+void lumap_core_set(lua_State *L, const luaL_Reg *functions);
+
+/* Makes the metatable `name` with `methods` (as __index too) and the finalizer. [-0, +0] */
+void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction collect);
+
+/* clock, sleep, cpu_count, index, worker, new_list, settings */
+void lumap_core_open_system(lua_State *L);
+/* encode, decode, check, register, scope: codec.h as Lua functions */
+void lumap_core_open_codec(lua_State *L);
+/* pool, and the methods of pools and jobs */
+void lumap_core_open_pool(lua_State *L);
+
+/* Runs one task of a serial pool on this thread; false when there is none. */
+bool lumap_core_pump(lumap_runtime *runtime, void *pool);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * core_codec.c - codec.encode, decode, check and register for stdlib/codec.lua, which checks the arguments.
+ */
+#include "codec/codec.h"
+#include "runtime/core.h"
+
+static const char *const bytes_type = "lumap.bytes";
+
+static int collect_bytes(lua_State *L) {
+  lumap_bytes_deinit(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* encode(value, with_functions) -> string */
+static int core_encode(lua_State *L) {
+  lumap_bytes *out = lumap_new_object(L, sizeof *out, bytes_type);
+  lumap_encoder *e;
+  lumap_put_u8(out, LUMAP_WIRE_VERSION);
+  e = lumap_encode_begin(L, out, 0, lua_toboolean(L, 2) ? LUMAP_CODEC_FUNCTIONS : 0);
+  lumap_encode_value(e, 1, "value", 0);
+  lua_pushlstring(L, (const char *)out->data, out->size);
+  /* A big message's memory is not left to the collector. */
+  lumap_bytes_deinit(out);
+  return 1;
+}
+
+static int decode_protected(lua_State *L) {
+  size_t size;
+  const char *bytes = lua_tolstring(L, 1, &size);
+  lumap_decoder d;
+  unsigned version;
+  lumap_decode_begin(&d, L, bytes, size, 0, lua_toboolean(L, 2) ? LUMAP_CODEC_FUNCTIONS : 0);
+  version = lumap_get_u8(&d.in);
+  if (d.in.failed) return luaL_error(L, "bad message at byte 0: it is empty");
+  if (version != LUMAP_WIRE_VERSION)
+    return luaL_error(L, "bad message at byte 0: version %d, but this is a reader of version %d", (int)version,
+                      LUMAP_WIRE_VERSION);
+  lumap_decode_value(&d);
+  if (lumap_reader_left(&d.in) > 0) return luaL_error(L, "bad message at byte %d: bytes left over", (int)d.in.at);
+  return 1;
+}
+
+/* decode(bytes, with_functions) -> value; the collector rests meanwhile */
+static int core_decode(lua_State *L) {
+  bool was_running = lumap_collector_stop(L);
+  int code;
+  lua_settop(L, 2);
+  lua_pushcfunction(L, decode_protected);
+  lua_insert(L, 1);
+  code = lua_pcall(L, 2, 1, 0);
+  lumap_collector_restore(L, was_running);
+  return code == 0 ? 1 : lua_error(L);
+}
+
+/* A call's rules, without a call: the log goes nowhere. */
+static int check_protected(lua_State *L) {
+  lumap_scope *scope = lumap_scope_push(L, true);
+  scope->finds_globals = true;
+  lumap_log_value(L, -1, 1, "value");
+  lumap_log_finish(L, -1);
+  return 0;
+}
+
+/* check(value) -> true | nil, message */
+static int core_check(lua_State *L) {
+  lua_settop(L, 1);
+  lua_pushcfunction(L, check_protected);
+  lua_pushvalue(L, 1);
+  if (lua_pcall(L, 1, 0, 0) == 0) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
+}
+
+/* register(name, metatable, pack, unpack) */
+static int core_register(lua_State *L) {
+  lua_settop(L, 4);
+  lumap_classes_register(L, 1, 2, 3, 4);
+  return 0;
+}
+
+void lumap_core_open_codec(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"encode", core_encode}, {"decode", core_decode}, {"check", core_check}, {"register", core_register},
+      {NULL, NULL},
+  };
+  static const luaL_Reg methods[] = {{NULL, NULL}};
+  lumap_core_class(L, bytes_type, methods, collect_bytes);
+  lumap_core_set(L, functions);
+}

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * core_pool.c - pools and jobs as userdata. A job's methods are the caller's half of a call:
+ *
+ *     define, globals, classes     write the call's log
+ *     begin, then numbers | values | nothing (a range), then submit     send a chunk
+ *     collect, then results | death     receive one
+ *     cancel, close
+ *
+ * A job owns the task that it is building and the one that it collected last; both die with it.
+ */
+#include <stdlib.h>
+
+#include "codec/codec.h"
+#include "codec/packed.h"
+#include "pool/pool.h"
+#include "runtime/core.h"
+
+static const char *const pool_type = "lumap.pool";
+static const char *const job_type = "lumap.job";
+
+/* Slots of a job's own table. */
+enum { JOB_POOL = 1, JOB_SCOPE };
+
+typedef struct pool_object {
+  lumap_pool *pool;
+} pool_object;
+
+typedef struct job_object {
+  lumap_job *job;
+  lumap_task *building; /* begun, not submitted */
+  lumap_task *current;  /* collected last */
+} job_object;
+
+/* ---- pools -------------------------------------------------------------------------------------------------- */
+
+static lumap_pool *check_pool(lua_State *L) { return ((pool_object *)luaL_checkudata(L, 1, pool_type))->pool; }
+
+static int pool_collect(lua_State *L) {
+  pool_object *self = lua_touserdata(L, 1);
+  lumap_pool *pool = self->pool;
+  self->pool = NULL;
+  lumap_pool_release(pool);
+  return 0;
+}
+
+static const lumap_backend *find_backend(const char *name) {
+  static const lumap_backend *const backends[] = {&lumap_backend_serial, &lumap_backend_thread,
+                                                  &lumap_backend_process};
+  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+    if (strcmp(backends[i]->name, name) == 0) return backends[i];
+  return NULL;
+}
+
+/* What a worker must know to open its state; worker.c reads it. The init function at `init` travels as a log of its
+   own. */
+static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup, int init) {
+  static const char *const fields[] = {"path", "cpath"};
+  int top = lua_gettop(L);
+  lua_getglobal(L, "package");
+  lumap_put_u8(setup, runtime->ignore_environment);
+  for (int i = 0; i < 2; i++) {
+    size_t size;
+    const char *path;
+    lua_getfield(L, top + 1, fields[i]);
+    path = lua_tolstring(L, -1, &size);
+    lumap_put_string(setup, path ? path : "", path ? size : 0);
+  }
+  if (!lua_isnil(L, init)) {
+    lumap_scope *scope = lumap_scope_push(L, true);
+    scope->finds_globals = true;
+    lumap_log_classes(L, -1);
+    lumap_log_value(L, -1, init, "init");
+    lumap_log_finish(L, -1);
+    lumap_bytes_append(setup, scope->log.data, scope->log.size);
+  }
+  if (setup->failed) luaL_error(L, "not enough memory");
+  lua_settop(L, top);
+}
+
+static int collect_setup(lua_State *L) {
+  lumap_bytes_deinit(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* pool(backend, workers, init or nil) -> pool */
+static int core_pool(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  lumap_error error = {LUMAP_E_OK, ""};
+  lumap_pool_options options = {
+      .backend = find_backend(luaL_checkstring(L, 1)),
+      .executor = runtime->executor,
+      .host = runtime,
+      .stop_signal = runtime->stop_signal,
+      .worker_count = (int)luaL_checkinteger(L, 2),
+  };
+  lumap_bytes *setup;
+  pool_object *self;
+  lua_settop(L, 3);
+  if (!options.backend) return luaL_error(L, "there is no back-end '%s' in this build", lua_tostring(L, 1));
+  if (options.backend == &lumap_backend_process) {
+    if (!runtime->program) return luaL_error(L, "cannot start process workers: no worker program was found; set it when the runtime is opened");
+    options.program = runtime->program;
+  }
+  luaL_newmetatable(L, "lumap.setup");
+  lua_pushcfunction(L, collect_setup);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
+  setup = lumap_new_object(L, sizeof *setup, "lumap.setup");
+  write_setup(L, runtime, setup, 3);
+  self = lumap_new_object(L, sizeof *self, pool_type);
+  lumap_bytes_move(&options.setup, setup);
+  self->pool = lumap_pool_open(&options, &error);
+  if (self->pool) return 1;
+  lumap_bytes_deinit(&options.setup);
+  return lumap_error_raise(L, &error);
+}
+
+static int pool_close(lua_State *L) {
+  lumap_pool_close(check_pool(L));
+  return 0;
+}
+
+static int pool_terminate(lua_State *L) {
+  lumap_pool_terminate(check_pool(L));
+  return 0;
+}
+
+/* join(): the caller's verbs collect what they wait for; here all queued work ends. */
+static int pool_join(lua_State *L) {
+  lumap_pool_join(check_pool(L));
+  return 0;
+}
+
+static int pool_is_idle(lua_State *L) {
+  lua_pushboolean(L, lumap_pool_is_idle(check_pool(L)));
+  return 1;
+}
+
+static int pool_is_closed(lua_State *L) {
+  lua_pushboolean(L, lumap_pool_is_closed(check_pool(L)));
+  return 1;
+}
+
+/* job(finds_globals) -> job */
+static int pool_job(lua_State *L) {
+  lumap_pool *pool = check_pool(L);
+  job_object *self = lumap_new_object(L, sizeof *self, job_type);
+  lumap_push_userdata_table(L, -1);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, JOB_POOL);
+  lumap_scope_push(L, true)->finds_globals = lua_toboolean(L, 2);
+  lua_rawseti(L, -2, JOB_SCOPE);
+  lua_pop(L, 1);
+  self->job = lumap_job_open(pool, &lumap_runtime_get(L)->event);
+  return self->job ? 1 : luaL_error(L, "not enough memory");
+}
+
+/* ---- jobs: the log ------------------------------------------------------------------------------------------ */
+
+static job_object *check_job(lua_State *L) {
+  job_object *self = luaL_checkudata(L, 1, job_type);
+  if (!self->job) luaL_error(L, "this call is closed");
+  return self;
+}
+
+/* Pushes the scope of the job at 1. */
+static lumap_scope *push_scope(lua_State *L) {
+  lumap_push_userdata_table(L, 1);
+  lua_rawgeti(L, -1, JOB_SCOPE);
+  lua_remove(L, -2);
+  return lua_touserdata(L, -1);
+}
+
+static void drop_tasks(job_object *self) {
+  lumap_task_free(self->building);
+  lumap_task_free(self->current);
+  self->building = self->current = NULL;
+}
+
+static int job_close(lua_State *L) {
+  job_object *self = luaL_checkudata(L, 1, job_type);
+  lumap_job *job = self->job;
+  self->job = NULL;
+  drop_tasks(self);
+  lumap_job_close(job);
+  return 0;
+}
+
+/* define(value, label): the worker gets it in its list of values. Raises a refusal. */
+static int job_define(lua_State *L) {
+  check_job(L);
+  push_scope(L);
+  lumap_log_value(L, -1, 2, luaL_checkstring(L, 3));
+  return 0;
+}
+
+/* globals(table): its names and values become globals of the call. */
+static int job_globals(lua_State *L) {
+  int scope;
+  check_job(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  push_scope(L);
+  scope = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, 2)) {
+    lua_pushfstring(L, "globals.%s", lua_tostring(L, -2));
+    lumap_log_global(L, scope, lua_tostring(L, -3), -2, lua_tostring(L, -1));
+    lua_pop(L, 2);
+  }
+  return 0;
+}
+
+/* classes(): the classes registered with codec.register. */
+static int job_classes(lua_State *L) {
+  check_job(L);
+  push_scope(L);
+  lumap_log_classes(L, lua_gettop(L));
+  return 0;
+}
+
+/* Hands over what the log has gained. [-0, +0] */
+static void seal_log(lua_State *L, job_object *self) {
+  lumap_scope *scope = push_scope(L);
+  size_t size;
+  lumap_log_finish(L, lua_gettop(L));
+  lua_pop(L, 1);
+  size = scope->log.size;
+  if (size == 0) return;
+  if (!lumap_call_append(&self->job->call, &scope->log)) luaL_error(L, "not enough memory");
+  scope->log_size += size;
+}
+
+/* ---- jobs: sending ------------------------------------------------------------------------------------------ */
+
+/* begin(first, count): a chunk of items; without a payload it is a piece of a range. */
+static int job_begin(lua_State *L) {
+  job_object *self = check_job(L);
+  lumap_task_free(self->building);
+  self->building = lumap_task_new(LUMAP_TASK_CHUNK, &self->job->call);
+  if (!self->building) return luaL_error(L, "not enough memory");
+  self->building->first = (uint64_t)luaL_checknumber(L, 2);
+  self->building->count = (uint64_t)luaL_checknumber(L, 3);
+  return 0;
+}
+
+static lumap_task *check_building(lua_State *L) {
+  lumap_task *task = check_job(L)->building;
+  if (!task) luaL_error(L, "no chunk was begun");
+  return task;
+}
+
+/* numbers(list, from) -> boolean: packs the chunk's items list[from]... if all are numbers of one type. */
+static int job_numbers(lua_State *L) {
+  lumap_task *task = check_building(L);
+  size_t size = task->count * sizeof(double);
+  int kind;
+  if (!lumap_bytes_reserve(&task->payload, size)) return luaL_error(L, "not enough memory");
+  kind = lumap_pack_slice(L, 2, (uint64_t)luaL_checknumber(L, 3), task->count, task->payload.data);
+  if (kind) {
+    task->payload.size = size;
+    task->payload_kind = (uint32_t)kind;
+  }
+  lua_pushboolean(L, kind != 0);
+  return 1;
+}
+
+typedef struct putting {
+  lumap_task *task;
+  lumap_encoder *e;
+  uint64_t done;
+} putting;
+
+/* putting, job, list, from, spread, label */
+static int put_values(lua_State *L) {
+  putting *p = lua_touserdata(L, 1);
+  lumap_task *task = p->task;
+  uint64_t from = (uint64_t)lua_tonumber(L, 4);
+  const char *label = lua_tostring(L, 6);
+  int scope;
+  lumap_push_userdata_table(L, 2);
+  lua_rawgeti(L, -1, JOB_SCOPE);
+  scope = lua_gettop(L);
+  lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
+  lumap_put_u8(&task->payload, lua_toboolean(L, 5) ? LUMAP_TAG_TRUE : LUMAP_TAG_FALSE);
+  p->e = lumap_encode_begin(L, &task->payload, scope, 0);
+  for (; p->done < task->count; p->done++) {
+    lua_rawgeti(L, 3, (int)(from + p->done));
+    lumap_encode_value(p->e, -1, label, label[0] == 'i' ? (int)(task->first + p->done) : 0);
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+/* values(list, from, spread, label) -> count [, message]: encodes the chunk's items. When one cannot be sent the chunk
+   ends before it: count is how many are in, and the message tells why. */
+static int job_values(lua_State *L) {
+  lumap_task *task = check_building(L);
+  putting p = {task, NULL, 0};
+  int code;
+  lua_settop(L, 5);
+  task->payload_kind = LUMAP_PAYLOAD_VALUES;
+  task->payload.size = 0;
+  lua_pushcfunction(L, put_values);
+  lua_pushlightuserdata(L, &p);
+  for (int i = 1; i <= 5; i++) lua_pushvalue(L, i);
+  code = lua_pcall(L, 6, 0, 0);
+  if (code == LUA_ERRMEM) return lua_error(L);
+  if (code != 0 && p.e) lumap_encode_undo(p.e);
+  task->count = p.done;
+  lua_pushnumber(L, (lua_Number)p.done);
+  if (code == 0) return 1;
+  lua_insert(L, -2);
+  return 2;
+}
+
+/* submit() -> true | false when the pool is closed */
+static int job_submit(lua_State *L) {
+  job_object *self = check_job(L);
+  lumap_task *task = check_building(L);
+  seal_log(L, self);
+  if (lumap_job_submit(self->job, task) != LUMAP_E_OK) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  self->building = NULL;
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* ---- jobs: receiving ---------------------------------------------------------------------------------------- */
+
+/* The next finished task; NULL with `*why` "empty", "timeout" or "interrupted". */
+static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadline, const char **why) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  for (;;) {
+    uint32_t key = lumap_event_key(&runtime->event);
+    lumap_task *task = lumap_job_collect(self->job);
+    if (task) return task;
+    *why = "empty";
+    if (self->job->outstanding == 0) return NULL;
+    *why = "interrupted";
+    if (lumap_runtime_take_interrupt(runtime)) return NULL;
+    *why = "timeout";
+    if (deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
+    if (lumap_core_pump(runtime, self->job->pool)) continue;
+    lumap_event_wait(&runtime->event, key, deadline);
+  }
+}
+
+/* collect(seconds or nil) -> outcome, first, count, done, worker: a finished chunk, in the order of completion.
+   Or nothing but "empty" (no chunk is under way), "timeout" or "interrupted". */
+static int job_collect(lua_State *L) {
+  static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start"};
+  job_object *self = check_job(L);
+  uint64_t deadline = lua_isnoneornil(L, 2) ? LUMAP_FOREVER : lumap_deadline_after(luaL_checknumber(L, 2));
+  const char *why = NULL;
+  lumap_task *task;
+  lumap_task_free(self->current);
+  self->current = NULL;
+  task = wait_for_task(L, self, deadline, &why);
+  if (!task) {
+    lua_pushstring(L, why);
+    return 1;
+  }
+  self->current = task;
+  lua_pushstring(L, task->outcome < 5 ? outcomes[task->outcome] : "start");
+  lua_pushnumber(L, (lua_Number)task->first);
+  lua_pushnumber(L, (lua_Number)task->count);
+  lua_pushnumber(L, (lua_Number)task->done);
+  lua_pushinteger(L, task->worker);
+  lua_pushnumber(L, (lua_Number)(task->ended_ns - task->started_ns) / 1e9);
+  return 6;
+}
+
+typedef struct reading {
+  lua_State *L;
+  lumap_decoder d;
+  lumap_task *task;
+  int columns, errors; /* stack indexes */
+  uint64_t at;
+} reading;
+
+/* Pushes column `number`, made when it is missing, with room for `total` values. */
+static void push_column(lua_State *L, int columns, int number, lua_Number total) {
+  lua_rawgeti(L, columns, number);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_createtable(L, total > 0 && total <= 1 << 26 ? (int)total : 0, 1);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, columns, number);
+}
+
+/* Appends { offset, error } to the list of errors; the error is on top. [-1, +0] */
+static void add_error(lua_State *L, int errors, uint64_t offset) {
+  lua_createtable(L, 2, 0);
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, 2);
+  lua_pushnumber(L, (lua_Number)offset);
+  lua_rawseti(L, -2, 1);
+  lua_rawseti(L, errors, (int)lumap_rawlen(L, errors) + 1);
+}
+
+/* The value that has just been read could not be made here: the item fails. */
+static void note_failure(reading *r, uint64_t offset) {
+  lua_State *L = r->L;
+  if (!lumap_decode_failure(&r->d)) return;
+  lua_createtable(L, 0, 2);
+  lua_insert(L, -2);
+  lua_setfield(L, -2, "message");
+  lua_pushliteral(L, "decode");
+  lua_setfield(L, -2, "kind");
+  add_error(L, r->errors, offset);
+}
+
+/* The message: version, number of columns, the columns, number of errors, pairs of offset and error. */
+static void read_values(reading *r, int scope, lua_Number total) {
+  lua_State *L = r->L;
+  lumap_task *task = r->task;
+  uint64_t columns, errors;
+  lumap_decode_begin(&r->d, L, task->payload.data, task->payload.size, scope, 0);
+  if (lumap_get_u8(&r->d.in) != LUMAP_WIRE_VERSION) luaL_error(L, "bad message: results of another version");
+  columns = lumap_get_varint(&r->d.in);
+  for (uint64_t c = 1; c <= columns && !r->d.in.failed; c++) {
+    push_column(L, r->columns, (int)c, total);
+    for (uint64_t k = 0; k < task->done; k++) {
+      lumap_decode_value(&r->d);
+      note_failure(r, k);
+      lua_rawseti(L, -2, (int)(r->at + k));
+    }
+    lua_pop(L, 1);
+  }
+  errors = lumap_get_varint(&r->d.in);
+  for (uint64_t i = 0; i < errors && !r->d.in.failed; i++) {
+    uint64_t offset = lumap_get_varint(&r->d.in);
+    lumap_decode_value(&r->d);
+    lumap_decode_failure(&r->d);
+    add_error(L, r->errors, offset);
+  }
+  if (r->d.in.failed) luaL_error(L, "bad message: the results end too early");
+}
+
+static int read_results(lua_State *L) {
+  reading *r = lua_touserdata(L, 1);
+  lua_Number total = lua_tonumber(L, 4);
+  lumap_task *task = r->task;
+  r->L = L;
+  lua_newtable(L);
+  r->columns = 3;
+  r->errors = lua_gettop(L);
+  r->at = (uint64_t)lua_tonumber(L, 5);
+  if (task->payload_kind == LUMAP_PAYLOAD_VALUES) {
+    lumap_push_userdata_table(L, 2);
+    lua_rawgeti(L, -1, JOB_SCOPE);
+    read_values(r, lua_gettop(L), total);
+  } else if (task->payload_kind != LUMAP_PAYLOAD_NONE) {
+    if (task->payload.size / sizeof(double) < task->done) return luaL_error(L, "bad message: the results end too early");
+    push_column(L, r->columns, 1, total);
+    lumap_unpack(L, lua_gettop(L), r->at, task->done,
+                 task->payload_kind == LUMAP_PAYLOAD_I64 ? LUMAP_PACKED_I64 : LUMAP_PACKED_F64, task->payload.data);
+  }
+  lua_pushvalue(L, r->errors);
+  return 1;
+}
+
+/* results(columns, total, at) -> errors: stores what the collected chunk's items gave, value c of item k at
+   columns[c][at + k - 1]; lists that are missing are made, with room for `total`. errors lists { offset, error } with
+   offsets from 0. */
+static int job_results(lua_State *L) {
+  job_object *self = check_job(L);
+  reading r = {.task = self->current};
+  bool was_running;
+  int code;
+  if (!self->current) return luaL_error(L, "no chunk was collected");
+  lua_settop(L, 4);
+  lua_pushcfunction(L, read_results);
+  lua_insert(L, 1);
+  lua_pushlightuserdata(L, &r);
+  lua_insert(L, 2);
+  was_running = lumap_collector_stop(L);
+  code = lua_pcall(L, 5, 1, 0);
+  lumap_collector_restore(L, was_running);
+  return code == 0 ? 1 : lua_error(L);
+}
+
+/* death() -> index, signal, exit_code, message of a chunk that ended with "died", "memory" or "start" */
+static int job_death(lua_State *L) {
+  lumap_task *task = check_job(L)->current;
+  if (!task) return luaL_error(L, "no chunk was collected");
+  lua_pushnumber(L, (lua_Number)task->died_index);
+  lua_pushinteger(L, task->died_signal);
+  lua_pushinteger(L, task->died_exit);
+  lua_pushstring(L, task->error.message);
+  return 4;
+}
+
+/* outstanding() -> chunks submitted and not collected */
+static int job_outstanding(lua_State *L) {
+  lua_pushnumber(L, check_job(L)->job->outstanding);
+  return 1;
+}
+
+static int job_cancel(lua_State *L) {
+  lumap_job_cancel(check_job(L)->job);
+  return 0;
+}
+
+void lumap_core_open_pool(lua_State *L) {
+  static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
+  static const luaL_Reg pool_methods[] = {
+      {"close", pool_close},         {"terminate", pool_terminate}, {"join", pool_join}, {"is_idle", pool_is_idle},
+      {"is_closed", pool_is_closed}, {"job", pool_job},             {NULL, NULL},
+  };
+  static const luaL_Reg job_methods[] = {
+      {"define", job_define}, {"globals", job_globals}, {"classes", job_classes}, {"begin", job_begin},
+      {"numbers", job_numbers}, {"values", job_values}, {"submit", job_submit},   {"collect", job_collect},
+      {"results", job_results}, {"death", job_death},   {"outstanding", job_outstanding},
+      {"cancel", job_cancel},   {"close", job_close},   {NULL, NULL},
+  };
+  lumap_core_class(L, pool_type, pool_methods, pool_collect);
+  lumap_core_class(L, job_type, job_methods, job_close);
+  lumap_core_set(L, functions);
+}

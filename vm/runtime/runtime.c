@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#include "runtime/runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/names.h"
+#include "codec/packed.h"
+#include "pool/pool.h"
+#include "runtime/core.h"
+
+static const char runtime_key;
+
+/* Set while a serial pool runs a task: the worker's state is then on the stack of the caller's own thread. */
+static _Thread_local lumap_runtime *pumping;
+
+lumap_runtime *lumap_runtime_pumping(void) { return pumping; }
+
+bool lumap_core_pump(lumap_runtime *runtime, void *pool) {
+  lumap_runtime *outer = pumping;
+  bool ran;
+  pumping = runtime;
+  ran = lumap_pool_pump(pool);
+  pumping = outer;
+  return ran;
+}
+
+static void require_global(lua_State *L, const char *name) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, name);
+  lua_call(L, 1, 1);
+  lua_setglobal(L, name);
+}
+
+static void install_packed(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "lumap.packed");
+  lua_call(L, 1, 1);
+  if (lua_istable(L, -1)) {
+    for (int i = 1; i <= 3; i++) lua_rawgeti(L, -i, i);
+    lumap_packed_install(L);
+  }
+  lua_pop(L, 1);
+}
+
+/* The state is open, with the standard libraries. */
+static int furnish(lua_State *L) {
+  lumap_runtime *runtime = lua_touserdata(L, 1);
+  runtime->L = L;
+  lua_pushlightuserdata(L, runtime);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &runtime_key);
+  lumap_push_loaded(L);
+  lua_newtable(L);
+  lumap_core_open_system(L);
+  lumap_core_open_codec(L);
+  lumap_core_open_pool(L);
+  lua_setfield(L, -2, "lumap.core");
+  lua_pop(L, 1);
+  install_packed(L);
+  require_global(L, "codec");
+  require_global(L, "parallel");
+  lumap_names_open(L);
+  return 0;
+}
+
+lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error) {
+  lumap_runtime *runtime = calloc(1, sizeof *runtime);
+  if (!runtime) goto no_memory;
+  runtime->executor = options->executor;
+  runtime->worker = options->worker;
+  runtime->control = options->control;
+  runtime->worker_count = options->worker_count;
+  runtime->stop_signal = options->stop_signal;
+  runtime->ignore_environment = options->state.ignore_environment;
+  if (options->backend && !(runtime->backend = strdup(options->backend))) goto no_memory;
+  if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;
+  if (lumap_state_open(&options->state, furnish, runtime, error)) return runtime;
+  runtime->L = NULL;
+  lumap_runtime_close(runtime);
+  return NULL;
+no_memory:
+  lumap_runtime_close(runtime);
+  lumap_error_set(error, LUMAP_E_NOMEM, "cannot open a runtime: not enough memory");
+  return NULL;
+}
+
+void lumap_runtime_close(lumap_runtime *runtime) {
+  if (!runtime) return;
+  /* Pools are userdata of the state: their finalizers end the workers. */
+  lumap_state_close(runtime->L);
+  free(runtime->backend);
+  free(runtime->program);
+  free(runtime);
+}
+
+lumap_runtime *lumap_runtime_get(lua_State *L) {
+  lumap_runtime *runtime;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &runtime_key);
+  runtime = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return runtime;
+}
+
+static void raise_interrupted(lua_State *L, lua_Debug *info) {
+  (void)info;
+  lua_sethook(L, NULL, 0, 0);
+  luaL_error(L, "interrupted!");
+}
+
+static void hook_main(lua_State *L, lua_Debug *info) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  if (runtime) atomic_store(&runtime->interrupted, false);
+  raise_interrupted(L, info);
+}
+
+void lumap_runtime_interrupt(lumap_runtime *runtime) {
+  lua_State *serial = atomic_load(&runtime->serial_state);
+  atomic_store(&runtime->interrupted, true);
+  if (serial) lumap_set_urgent_hook(serial, raise_interrupted);
+  else lumap_set_urgent_hook(runtime->L, hook_main);
+  lumap_event_signal(&runtime->event);
+}
+
+bool lumap_runtime_take_interrupt(lumap_runtime *runtime) {
+  if (!atomic_exchange(&runtime->interrupted, false)) return false;
+  lua_sethook(runtime->L, NULL, 0, 0);
+  return true;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * runtime.h - one Lua state as Lumap furnishes it: libraries, names, the C part of `parallel` and `codec` (module
+ * "lumap.core"), and what a caller of workers needs to know. The main state and each worker's state have one.
+ *
+ * Only this part sees both the codec and the pool. What runs in a worker (vm/worker) is handed in as an executor.
+ *
+ * Threads: as the state it belongs to; lumap_runtime_interrupt may be called by any thread and in signal handlers.
+ */
+#ifndef LUMAP_RUNTIME_RUNTIME_H
+#define LUMAP_RUNTIME_RUNTIME_H
+
+#include "backend/backend.h"
+#include "lua/state.h"
+#include "os/os.h"
+
+typedef struct lumap_runtime {
+  /* Fixed after open. */
+  lua_State *L;
+  const lumap_executor *executor;
+  int worker;             /* number of the worker that this state is, from 1; 0: a main state */
+  lumap_control *control; /* the worker's; NULL in a main state */
+  int worker_count;       /* default size of a pool; 0: not set */
+  char *backend;          /* default back-end; NULL: not set */
+  char *program;          /* worker program of process workers; NULL: not found */
+  bool stop_signal;
+  bool ignore_environment;
+
+  /* Any thread. */
+  lumap_event event;                /* something happened that the state's thread may wait for */
+  atomic_bool interrupted;
+  _Atomic(lua_State *) serial_state; /* a worker's state that runs on this runtime's thread now */
+} lumap_runtime;
+
+typedef struct lumap_runtime_options {
+  lumap_state_options state;
+  const lumap_executor *executor; /* what workers run; borrowed */
+  int worker;
+  lumap_control *control;
+  int worker_count;
+  const char *backend, *program; /* copied */
+  bool stop_signal;
+} lumap_runtime_options;
+
+/* Opens a state with all of Lumap in it. NULL on failure. */
+lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error);
+
+/* Ends the pools, closes the state and frees. NULL is fine. */
+void lumap_runtime_close(lumap_runtime *runtime);
+
+/* The runtime of a state. */
+lumap_runtime *lumap_runtime_get(lua_State *L);
+
+/* Makes what runs in the state raise "interrupted!", a wait for workers included. */
+void lumap_runtime_interrupt(lumap_runtime *runtime);
+
+/* If an interrupt has come since the last call: forgets it, and returns true. */
+bool lumap_runtime_take_interrupt(lumap_runtime *runtime);
+
+/* The runtime whose thread runs tasks of a serial pool right now, on this thread; NULL: none. */
+lumap_runtime *lumap_runtime_pumping(void);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loops.c - running a function over packed numbers, in C, for the VM that does not compile Lua. The meaning is that of
+ * stdlib/parallel/loops.lua.
+ */
+#include "backend/task.h"
+#include "codec/packed.h"
+#include "codec/wire.h"
+#include "worker/task_api.h"
+
+/* begin(control, call, index) -> stop: item `index` runs from now on, or (true) shall not begin. */
+static int loop_begin(lua_State *L) {
+  lumap_control *control = lua_touserdata(L, 1);
+  if (lumap_control_is_stopped(control, (uint32_t)lua_tonumber(L, 2))) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  atomic_store_explicit(&control->index, (uint64_t)lua_tonumber(L, 3), memory_order_relaxed);
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+typedef struct number_loop {
+  lumap_control *control;
+  uint32_t call;
+  uint64_t first, at, count;
+  unsigned char *memory; /* items in, results out */
+  int kind;    /* of the items: LUMAP_PAYLOAD_F64, I64; NONE: a range */
+  int results; /* kind of the results so far; NONE: no result yet */
+} number_loop;
+
+/* Pushes item k; a range's comes from `start` and `step`, which are at 8 and 9. */
+static void push_item(lua_State *L, const number_loop *loop, uint64_t k) {
+  if (loop->kind == LUMAP_PAYLOAD_I64) {
+    int64_t integer;
+    memcpy(&integer, loop->memory + k * sizeof integer, sizeof integer);
+    lumap_push_integer(L, integer);
+  } else if (loop->kind == LUMAP_PAYLOAD_F64) {
+    double number;
+    memcpy(&number, loop->memory + k * sizeof number, sizeof number);
+    lua_pushnumber(L, number);
+  } else {
+    int64_t start, step;
+    uint64_t steps = loop->first - 1 + k;
+    if (lumap_is_integer(L, 8, &start) && lumap_is_integer(L, 9, &step))
+      lumap_push_integer(L, (int64_t)((uint64_t)start + steps * (uint64_t)step));
+    else
+      lua_pushnumber(L, lua_tonumber(L, 8) + (lua_Number)steps * lua_tonumber(L, 9));
+  }
+}
+
+/* Stores the result on top; false when it is no number of the kind of those before it. */
+static bool store_result(lua_State *L, number_loop *loop, uint64_t k) {
+  int64_t integer;
+  int kind;
+  if (lua_type(L, -1) != LUA_TNUMBER) return false;
+  kind = lumap_is_integer(L, -1, &integer) ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_F64;
+  if (loop->results == LUMAP_PAYLOAD_NONE) loop->results = kind;
+  if (kind != loop->results) return false;
+  if (kind == LUMAP_PAYLOAD_I64) {
+    memcpy(loop->memory + k * sizeof integer, &integer, sizeof integer);
+  } else {
+    double number = lua_tonumber(L, -1);
+    memcpy(loop->memory + k * sizeof number, &number, sizeof number);
+  }
+  return true;
+}
+
+static int payload_kind(const char *name) {
+  return strcmp(name, "f64") == 0 ? LUMAP_PAYLOAD_F64 : strcmp(name, "i64") == 0 ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_NONE;
+}
+
+/* numbers(fn, memory, kind, control, call, first, count, start, step, state): runs the items and stores their results
+   in their places. state.kind is set to the kind of the results. Returns how many are stored, at the end or after a
+   stop; or, when an item did not give one number of that kind, how many are stored before it, and its results. */
+static int loop_numbers(lua_State *L) {
+  number_loop loop = {
+      .control = lua_touserdata(L, 4),
+      .call = (uint32_t)lua_tonumber(L, 5),
+      .first = (uint64_t)lua_tonumber(L, 6),
+      .count = (uint64_t)lua_tonumber(L, 7),
+      .memory = lua_touserdata(L, 2),
+      .kind = payload_kind(luaL_checkstring(L, 3)),
+  };
+  int base = lua_gettop(L);
+  luaL_checkstack(L, 20, NULL);
+  for (; loop.at < loop.count; loop.at++) {
+    if (lumap_control_is_stopped(loop.control, loop.call)) break;
+    atomic_store_explicit(&loop.control->index, loop.first + loop.at, memory_order_relaxed);
+    lua_pushvalue(L, 1);
+    push_item(L, &loop, loop.at);
+    lua_call(L, 1, LUA_MULTRET);
+    if (lua_gettop(L) != base + 1 || !store_result(L, &loop, loop.at)) {
+      lua_pushnumber(L, (lua_Number)loop.at);
+      lua_insert(L, base + 1);
+      return lua_gettop(L) - base;
+    }
+    lua_pop(L, 1);
+    if (loop.at > 0) continue;
+    lua_pushstring(L, loop.results == LUMAP_PAYLOAD_F64 ? "f64" : "i64");
+    lua_setfield(L, 10, "kind");
+  }
+  lua_pushnumber(L, (lua_Number)loop.at);
+  return 1;
+}
+
+void lumap_loops_open(lua_State *L) {
+  static const luaL_Reg functions[] = {{"begin", loop_begin}, {"numbers", loop_numbers}, {NULL, NULL}};
+  for (const luaL_Reg *f = functions; f->name; f++) {
+    lua_pushcfunction(L, f->func);
+    lua_setfield(L, -2, f->name);
+  }
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * task_api.c - a task travels through Lua as a light userdata: worker.lua holds it only while it runs it.
+ */
+#include "worker/task_api.h"
+
+#include "backend/task.h"
+#include "codec/codec.h"
+#include "codec/packed.h"
+#include "os/os.h"
+
+static lumap_task *to_task(lua_State *L) { return lua_touserdata(L, 1); }
+
+/* info(task) -> call id, kind of payload, first, count */
+static int task_info(lua_State *L) {
+  static const char *const kinds[] = {"range", "f64", "i64", "values"};
+  lumap_task *task = to_task(L);
+  lua_pushnumber(L, task->call_id);
+  lua_pushstring(L, kinds[task->payload_kind & 3]);
+  lua_pushnumber(L, (lua_Number)task->first);
+  lua_pushnumber(L, (lua_Number)task->count);
+  return 4;
+}
+
+/* scope(environment) -> scope */
+static int task_scope(lua_State *L) {
+  lua_settop(L, 1);
+  lumap_scope_push(L, false);
+  return 1;
+}
+
+/* log(task, scope, read, values) -> read: reads the entries of the call's log that the task needs, from number `read`
+   on, and appends the values that they define to the list. */
+static int task_log(lua_State *L) {
+  lumap_task *task = to_task(L);
+  uint32_t read = (uint32_t)lua_tonumber(L, 3), number = 0;
+  uint64_t began = lumap_clock_ns();
+  lumap_scope_check(L, 2);
+  for (lumap_log_entry *entry = task->call->log_first; entry && number < task->log_needed; entry = entry->next)
+    if (number++ >= read) lumap_log_read(L, 2, entry->bytes.data, entry->bytes.size, 4);
+  task->decode_ns += lumap_clock_ns() - began;
+  lua_pushnumber(L, number);
+  return 1;
+}
+
+/* entry(scope, bytes, values): reads a log of one entry, that of an init function. */
+static int task_entry(lua_State *L) {
+  size_t size;
+  const char *bytes = luaL_checklstring(L, 2, &size);
+  lumap_scope_check(L, 1);
+  lumap_log_read(L, 1, bytes, size, 3);
+  return 0;
+}
+
+static int read_items(lua_State *L) {
+  lumap_task *task = to_task(L);
+  lumap_decoder d;
+  lumap_decode_begin(&d, L, task->payload.data, task->payload.size, 2, 0);
+  if (lumap_get_u8(&d.in) != LUMAP_WIRE_VERSION) return luaL_error(L, "bad message: items of another version");
+  lua_pushboolean(L, lumap_get_u8(&d.in) == LUMAP_TAG_TRUE);
+  lua_pushnil(L);
+  for (uint64_t i = 0; i < task->count; i++) {
+    lumap_decode_value(&d);
+    lua_rawseti(L, 3, (int)(i + 1));
+    if (!lumap_decode_failure(&d)) continue;
+    /* What could not be made here fails its item. */
+    if (lua_isnil(L, -2)) {
+      lua_newtable(L);
+      lua_replace(L, -3);
+    }
+    lua_rawseti(L, -2, (int)(i + 1));
+  }
+  if (lumap_reader_left(&d.in) > 0) return luaL_error(L, "bad message: bytes left over behind the items");
+  return 2;
+}
+
+/* items(task, scope, list) -> spread, failures: decodes the items into list[1]... `spread`: each is a list of
+   arguments. failures[i] is the message of an item that cannot be made here; nil: none. */
+static int task_items(lua_State *L) {
+  lumap_task *task = to_task(L);
+  uint64_t began = lumap_clock_ns();
+  bool was_running = lumap_collector_stop(L);
+  int code;
+  lua_settop(L, 3);
+  lua_pushcfunction(L, read_items);
+  lua_insert(L, 1);
+  code = lua_pcall(L, 3, 2, 0);
+  lumap_collector_restore(L, was_running);
+  if (code != 0) return lua_error(L);
+  task->decode_ns += lumap_clock_ns() - began;
+  return 2;
+}
+
+/* memory(task) -> light userdata: the payload, with room for eight bytes an item. */
+static int task_memory(lua_State *L) {
+  lumap_task *task = to_task(L);
+  size_t size = task->count * sizeof(double);
+  if (task->payload.size < size && !lumap_bytes_reserve(&task->payload, size - task->payload.size))
+    return luaL_error(L, "not enough memory");
+  task->payload.size = size;
+  lua_pushlightuserdata(L, task->payload.data);
+  return 1;
+}
+
+/* unpack(task, list, count, kind): the first numbers of the payload into list[1]... */
+static int task_unpack(lua_State *L) {
+  lumap_task *task = to_task(L);
+  size_t count = (size_t)luaL_checknumber(L, 3);
+  bool integers = strcmp(luaL_checkstring(L, 4), "i64") == 0;
+  lumap_unpack(L, 2, 1, count, integers ? LUMAP_PACKED_I64 : LUMAP_PACKED_F64, task->payload.data);
+  return 0;
+}
+
+/* finish_numbers(task, done, kind): the results are the numbers in the payload. */
+static int task_finish_numbers(lua_State *L) {
+  lumap_task *task = to_task(L);
+  task->done = (uint64_t)luaL_checknumber(L, 2);
+  task->payload.size = task->done * sizeof(double);
+  task->payload_kind = strcmp(luaL_checkstring(L, 3), "i64") == 0 ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_F64;
+  task->outcome = LUMAP_OUTCOME_DONE;
+  return 0;
+}
+
+/* A refusal of result `offset`: its error, and nil in each column. { kind, message } on top is popped. */
+static void refuse_result(lua_State *L, int errors, uint64_t offset) {
+  const char *text = lua_tostring(L, -1);
+  lua_createtable(L, 0, 2);
+  lua_pushliteral(L, "encode");
+  lua_setfield(L, -2, "kind");
+  lua_pushstring(L, text ? text : "cannot send the result");
+  lua_setfield(L, -2, "message");
+  lua_rawseti(L, errors, (int)(offset + 1));
+  lua_pop(L, 1);
+}
+
+typedef struct writing {
+  lumap_bytes *out;
+  lumap_encoder *e;
+  uint64_t done, at;
+  int columns, column; /* how many; the one that is being written, from 1 */
+} writing;
+
+/* writing, scope, columns, errors: goes on from r->column and r->at. */
+static int write_columns(lua_State *L) {
+  writing *w = lua_touserdata(L, 1);
+  if (!w->e) {
+    w->e = lumap_encode_begin(L, w->out, 2, 0);
+    lumap_put_varint(w->out, (uint64_t)w->columns);
+  } else {
+    lumap_encode_resume(w->e, L);
+  }
+  for (; w->column <= w->columns; w->column++, w->at = 0) {
+    lua_rawgeti(L, 3, w->column);
+    for (; w->at < w->done; w->at++) {
+      lua_rawgeti(L, 4, (int)(w->at + 1));
+      if (lua_isnil(L, -1)) lua_rawgeti(L, -2, (int)(w->at + 1));
+      else lua_pushnil(L); /* a failed item has no results */
+      lumap_encode_value(w->e, -1, "result", w->column > 1 ? w->column : 0);
+      lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+static int write_errors(lua_State *L) {
+  writing *w = lua_touserdata(L, 1);
+  uint64_t count = 0;
+  lumap_encode_resume(w->e, L);
+  lua_pushnil(L);
+  while (lua_next(L, 4)) {
+    count++;
+    lua_pop(L, 1);
+  }
+  lumap_put_varint(w->out, count);
+  lua_pushnil(L);
+  while (lua_next(L, 4)) {
+    lumap_put_varint(w->out, (uint64_t)lua_tonumber(L, -2) - 1);
+    lumap_encode_value(w->e, -1, "error", 0);
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+static int protect(lua_State *L, lua_CFunction body, writing *w) {
+  lua_pushcfunction(L, body);
+  lua_pushlightuserdata(L, w);
+  for (int i = 2; i <= 4; i++) lua_pushvalue(L, i);
+  return lua_pcall(L, 4, 0, 0);
+}
+
+/* finish(task, scope, columns, errors, done): encodes columns[c][1..done] and errors[i], which are tables of plain
+   values. A result that cannot be sent becomes an error of its item. */
+static int task_finish(lua_State *L) {
+  lumap_task *task = to_task(L);
+  writing w = {&task->payload, NULL, (uint64_t)luaL_checknumber(L, 5), 0, (int)lumap_rawlen(L, 3), 1};
+  uint64_t began = lumap_clock_ns();
+  int code;
+  lumap_bytes_clear(&task->payload);
+  lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
+  while ((code = protect(L, write_columns, &w)) != 0) {
+    if (code == LUA_ERRMEM || !w.e) return lua_error(L);
+    lumap_encode_undo(w.e);
+    refuse_result(L, 4, w.at);
+  }
+  if (protect(L, write_errors, &w) != 0) return lua_error(L);
+  task->payload_kind = LUMAP_PAYLOAD_VALUES;
+  task->done = w.done;
+  task->outcome = LUMAP_OUTCOME_DONE;
+  task->encode_ns += lumap_clock_ns() - began;
+  return 0;
+}
+
+void lumap_task_api_open(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"info", task_info},     {"scope", task_scope},   {"log", task_log},
+      {"entry", task_entry},   {"items", task_items},   {"memory", task_memory},
+      {"unpack", task_unpack}, {"finish", task_finish}, {"finish_numbers", task_finish_numbers},
+      {NULL, NULL},
+  };
+  for (const luaL_Reg *f = functions; f->name; f++) {
+    lua_pushcfunction(L, f->func);
+    lua_setfield(L, -2, f->name);
+  }
+}

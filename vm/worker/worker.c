@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * worker.c - the executor: opens a state, gives each task to worker.lua's `run`, and tells what became of it.
+ */
+#include "worker/worker.h"
+
+#include <stdlib.h>
+
+#include "codec/codec.h"
+#include "os/os.h"
+#include "runtime/runtime.h"
+#include "worker/task_api.h"
+
+typedef struct worker {
+  /* Fixed after open. */
+  lumap_runtime *runtime;
+  int run, forget;    /* references in the registry: functions of worker.lua */
+  int stopped;        /* reference: what a stop and os.exit raise, so that nobody takes it for an error of theirs */
+  const lumap_bytes *setup;
+
+  /* The worker's thread, and its signal handlers. */
+  atomic_bool interrupted;
+  /* The worker's thread. */
+  bool exiting;  /* os.exit was called */
+  int exit_code;
+  lumap_task *task;
+} worker;
+
+static const char worker_key;
+
+static worker *worker_of(lua_State *L) {
+  worker *self;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &worker_key);
+  self = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return self;
+}
+
+/* ---- leaving an item from within ---------------------------------------------------------------------------- */
+
+/* Raised again at each instruction until the item has unwound: a pcall in the item must not swallow it. */
+static void raise_stop(lua_State *L, lua_Debug *info) {
+  worker *self = worker_of(L);
+  (void)info;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
+  lua_error(L);
+}
+
+/* os.exit in a worker ends the worker, not the program. */
+static int worker_exit(lua_State *L) {
+  worker *self = worker_of(L);
+  if (lua_isnoneornil(L, 1) || (lua_isboolean(L, 1) && lua_toboolean(L, 1))) self->exit_code = EXIT_SUCCESS;
+  else if (lua_isboolean(L, 1)) self->exit_code = EXIT_FAILURE;
+  else self->exit_code = (int)luaL_checkinteger(L, 1) & 0xff;
+  self->exiting = true;
+  lumap_set_urgent_hook(L, raise_stop);
+  raise_stop(L, NULL);
+  return 0;
+}
+
+static void worker_interrupt(void *executor) {
+  worker *self = executor;
+  atomic_store(&self->interrupted, true);
+  lumap_set_urgent_hook(self->runtime->L, raise_stop);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------ */
+
+/* The parts of a setup, as core_pool.c writes them. */
+typedef struct setup_parts {
+  bool ignore_environment;
+  char *path, *cpath;
+  const unsigned char *init;
+  size_t init_size;
+} setup_parts;
+
+static char *get_text(lumap_reader *in) {
+  size_t size;
+  const char *text = lumap_get_string(in, lumap_get_u8(in), &size);
+  return text ? strndup(text, size) : NULL;
+}
+
+static lumap_status read_setup(const lumap_bytes *setup, setup_parts *parts, lumap_error *error) {
+  lumap_reader in = {setup->data, setup->size, 0, false};
+  parts->ignore_environment = lumap_get_u8(&in) != 0;
+  parts->path = get_text(&in);
+  parts->cpath = get_text(&in);
+  if (!parts->path || !parts->cpath || in.failed)
+    return lumap_error_set(error, LUMAP_E_PROTOCOL, "the setup of a worker cannot be read");
+  parts->init = in.data + in.at;
+  parts->init_size = in.size - in.at;
+  return LUMAP_E_OK;
+}
+
+typedef struct preparing {
+  worker *self;
+  const setup_parts *parts;
+  bool in_host; /* os.exit must not end the process */
+} preparing;
+
+static int take_reference(lua_State *L, const char *field) {
+  lua_getfield(L, -1, field);
+  return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* Loads worker.lua and gives it the C functions, and the init function of the pool if there is one. */
+static int prepare(lua_State *L) {
+  preparing *p = lua_touserdata(L, 1);
+  worker *self = p->self;
+  lua_pushlightuserdata(L, self);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &worker_key);
+  lua_newtable(L);
+  self->stopped = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (p->in_host) {
+    lua_getglobal(L, "os");
+    lua_pushcfunction(L, worker_exit);
+    lua_setfield(L, -2, "exit");
+    lua_pop(L, 1);
+  }
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "parallel.worker");
+  lua_call(L, 1, 1);
+  lua_newtable(L);
+  lumap_task_api_open(L);
+  lumap_loops_open(L);
+  lua_pushlightuserdata(L, self->runtime->control);
+  lua_setfield(L, -2, "control");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
+  lua_setfield(L, -2, "stopped");
+  if (p->parts->init_size > 0) {
+    lua_pushlstring(L, (const char *)p->parts->init, p->parts->init_size);
+    lua_setfield(L, -2, "init");
+  }
+  lua_call(L, 1, 1);
+  self->run = take_reference(L, "run");
+  self->forget = take_reference(L, "forget");
+  return 0;
+}
+
+static void worker_close(void *executor) {
+  worker *self = executor;
+  if (!self) return;
+  lumap_runtime_close(self->runtime);
+  free(self);
+}
+
+static lumap_status worker_open(const lumap_bytes *setup, void *host, int number, lumap_control *control, void **out,
+                                lumap_error *error) {
+  worker *self = calloc(1, sizeof *self);
+  lumap_runtime *parent = host;
+  setup_parts parts = {0};
+  lumap_runtime_options options = {.executor = &lumap_worker_executor, .worker = number, .control = control,
+                                   .worker_count = 1, .backend = "serial"};
+  preparing p = {self, &parts, parent != NULL};
+  lumap_status status = LUMAP_E_NOMEM;
+  int code;
+  if (!self) {
+    lumap_error_set(error, status, "cannot open a worker: not enough memory");
+    goto done;
+  }
+  status = read_setup(setup, &parts, error);
+  if (status != LUMAP_E_OK) goto done;
+  options.state = (lumap_state_options){.ignore_environment = parts.ignore_environment, .path = parts.path,
+                                        .cpath = parts.cpath};
+  options.program = parent ? parent->program : NULL;
+  self->runtime = lumap_runtime_open(&options, error);
+  status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
+  if (status != LUMAP_E_OK) goto done;
+  code = lumap_protected_call(self->runtime->L, prepare, &p);
+  if (code != 0) status = lumap_error_pop(self->runtime->L, code, error);
+done:
+  free(parts.path);
+  free(parts.cpath);
+  if (status == LUMAP_E_OK) *out = self;
+  else worker_close(self);
+  return status;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------ */
+
+static int run_protected(lua_State *L) {
+  worker *self = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, self->run);
+  lua_pushlightuserdata(L, self->task);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+/* The state cannot go on: says why in the task. The error is on top. */
+static void report_end(worker *self, lumap_task *task, int code) {
+  lua_State *L = self->runtime->L;
+  task->died_index = atomic_load_explicit(&self->runtime->control->index, memory_order_relaxed);
+  task->died_signal = 0;
+  task->died_exit = self->exit_code;
+  task->done = 0;
+  if (self->exiting) {
+    task->outcome = LUMAP_OUTCOME_DIED;
+    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d ended: os.exit was called, with code %d", task->worker,
+                    self->exit_code);
+  } else if (atomic_load(&self->interrupted)) {
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    lumap_error_set(&task->error, LUMAP_E_INTERRUPTED, "worker %d was stopped", task->worker);
+  } else if (code == LUA_ERRMEM) {
+    task->outcome = LUMAP_OUTCOME_MEMORY;
+    lumap_error_set(&task->error, LUMAP_E_NOMEM, "worker %d ran out of memory", task->worker);
+  } else {
+    task->outcome = LUMAP_OUTCOME_DIED;
+    lumap_error_pop(L, code, &task->error);
+  }
+}
+
+static bool worker_run(void *executor, lumap_task *task) {
+  worker *self = executor;
+  lumap_runtime *outer = lumap_runtime_pumping();
+  int code;
+  if (task->call && atomic_load(&task->call->cancelled)) {
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    return true;
+  }
+  self->task = task;
+  task->worker = self->runtime->worker;
+  task->started_ns = lumap_clock_ns();
+  if (outer) atomic_store(&outer->serial_state, self->runtime->L);
+  code = lumap_protected_call(self->runtime->L, run_protected, self);
+  if (outer) atomic_store(&outer->serial_state, NULL);
+  task->ended_ns = lumap_clock_ns();
+  self->task = NULL;
+  if (code == 0 && !self->exiting && !atomic_load(&self->interrupted)) return true;
+  lua_sethook(self->runtime->L, NULL, 0, 0);
+  report_end(self, task, code);
+  return false;
+}
+
+typedef struct forgetting {
+  worker *self;
+  uint32_t call_id;
+} forgetting;
+
+static int forget_protected(lua_State *L) {
+  forgetting *f = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, f->self->forget);
+  lua_pushnumber(L, f->call_id);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+static void worker_forget(void *executor, uint32_t call_id) {
+  worker *self = executor;
+  forgetting f = {self, call_id};
+  if (lumap_protected_call(self->runtime->L, forget_protected, &f) != 0) lua_pop(self->runtime->L, 1);
+}
+
+const lumap_executor lumap_worker_executor = {worker_open, worker_run, worker_forget, worker_interrupt, worker_close,
+                                              LUMAP_VM_NAME};
