@@ -71,12 +71,13 @@ end
 ---@param unpack fun(value: any): any
 function codec.register(name, class, pack, unpack)
   local expected = { "string", "table", "function", "function" }
-  for i, value in ipairs { name == nil and false or name, class == nil and false or class, pack or false, unpack or false } do
-    if type(value) ~= expected[i] then
-      error(("bad argument #%d to 'register' (%s expected, got %s)"):format(i, expected[i],
-        type(({ name, class, pack, unpack })[i])), 2)
+  local values = { name, class, pack, unpack }
+  for i = 1, 4 do
+    if type(values[i]) ~= expected[i] then
+      error(("bad argument #%d to 'register' (%s expected, got %s)"):format(i, expected[i], type(values[i])), 2)
     end
   end
+  if name == "" then error("bad argument #1 to 'register' (a name that is not empty expected)", 2) end
   core.register(name, class, pack, unpack)
 end
 

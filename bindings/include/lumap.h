@@ -104,8 +104,8 @@ LUMAP_API lumap_result lumap_eval(lumap *runtime, const char *code, size_t size,
 LUMAP_API lumap_result lumap_query(lumap *runtime, const char *code, size_t size, int argc, char *const *argv,
                                    const char **text);
 
-/* As option -l of the stock interpreters: require(name). 5.4 also sets the global `name` to the result, without what
- * begins at a '-' in it, or with "g=name" the global g; LuaJIT sets none. */
+/* As option -l of the stock interpreters: require(name). 5.4 also sets the global `name` to the result, or with "g=name"
+ * the global g; LuaJIT sets none. */
 LUMAP_API lumap_result lumap_require(lumap *runtime, const char *name);
 
 /* The message of the last call that failed, with a traceback when Lua code raised it; "" before the first failure.

@@ -8,7 +8,6 @@
 -- its failures by the errors policy. So order, bounds, errors and deaths are dealt with here, once.
 
 local core = require "lumap.core"
-local compat = require "lumap.compat"
 local chunking = require "parallel.chunking"
 local Error = require "parallel.error"
 
@@ -33,7 +32,12 @@ end
 
 --- Sends what the items need: the function, the plan, classes, globals. Raises an encode error.
 local function write_log(call, fn, opts)
-  local job = call.job
+  local job, pool = call.job, call.pool
+  -- Workers begin with the paths that the pool was made with; once a call has changed theirs, each call says its own.
+  if pool.paths_changed or package.path ~= pool.path or package.cpath ~= pool.cpath then
+    pool.paths_changed = true
+    job:paths()
+  end
   job:classes()
   job:define(fn, "the function")
   job:define(call.plan, "the plan")
@@ -48,7 +52,7 @@ function Call.start(pool, spec)
   local plan = source.plan
   plan.mode = spec.mode
   plan.stop = policy == "stop"
-  if package.path ~= pool.path or package.cpath ~= pool.cpath then plan.path, plan.cpath = package.path, package.cpath end
+  plan.single = spec.single
   local self = setmetatable({
     pool = pool,
     source = source,
@@ -231,7 +235,5 @@ function Call:finish()
     Error.new({ kind = "cancelled", message = "the pool takes no more work: it was closed" }):raise()
   end
 end
-
-Call.unpack = compat.unpack
 
 return Call

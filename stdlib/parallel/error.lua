@@ -17,13 +17,13 @@ local core = require "lumap.core"
 local Error = { __name = "parallel.Error" }
 Error.__index = Error
 
---- "item 3 failed on worker 1: app.lua:5: boom", then the traceback.
+--- "item 3 failed on worker 1: app.lua:5: boom", then the traceback. A kind other than "error" is named.
 function Error:__tostring()
-  local parts = {}
-  if self.index then parts[#parts + 1] = ("item %d"):format(self.index) end
-  if self.worker then parts[#parts + 1] = ("worker %d"):format(self.worker) end
-  local where = #parts > 0 and " (" .. table.concat(parts, ", ") .. ")" or ""
-  local text = ("parallel %s%s: %s"):format(self.kind, where, self.message)
+  local text = ("%s failed%s%s: %s"):format(
+    self.index and ("item %d"):format(self.index) or "the call",
+    self.worker and (" on worker %d"):format(self.worker) or "",
+    self.kind ~= "error" and (" (%s)"):format(self.kind) or "",
+    self.message)
   if self.traceback then text = text .. "\n" .. self.traceback end
   return text
 end

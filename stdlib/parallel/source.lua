@@ -42,9 +42,11 @@ Range.__len = function(range) return range.n end
 ---@nodiscard
 function source.range(first, last, step)
   if step == nil then step = 1 end
-  for i, value in ipairs { first == nil and false or first, last == nil and false or last, step } do
+  local bounds = { first, last, step }
+  for i = 1, 3 do
+    local value = bounds[i]
     if type(value) ~= "number" or value - value ~= 0 then
-      options.bad_argument("range", i, "finite number", ({ first, last, step })[i], 1)
+      options.bad_argument("range", i, "finite number", value, 1)
     end
   end
   if step == 0 then options.bad_argument("range", 3, "step other than 0", step, 1) end

@@ -4,7 +4,6 @@
 -- pool (nil: a warm one that the options choose) and the arguments of the public function, which tail-calls them, so
 -- that level 2 is the caller's line.
 
-local core = require "lumap.core"
 local compat = require "lumap.compat"
 local Call = require "parallel.call"
 local options = require "parallel.options"
@@ -14,15 +13,15 @@ local unpack = compat.unpack
 
 local verbs = {}
 
---- Checks the arguments and starts the call.
-local function start(pool, verb, fn, items, opts, spec)
-  if not options.is_callable(fn) then options.bad_argument(verb, 1, "function", fn, 2) end
-  local from = source.of(verb, items, spec.spread, 2)
-  spec.opts = options.check(verb, opts, pool and "call", 2)
+--- Checks the arguments and starts the call. `level` is the user's, as seen from here.
+local function start(pool, verb, fn, items, opts, spec, level)
+  if not options.is_callable(fn) then options.bad_argument(verb, 1, "function", fn, level) end
+  local from = source.of(verb, items, spec.spread, level)
+  spec.opts = options.check(verb, opts, pool and "call", level)
   if not pool then
-    pool = require("parallel.pool").warm(spec.opts, 2)
+    pool = require("parallel.pool").warm(spec.opts, level)
   else
-    pool:check_open(verb, 2)
+    pool:check_open(verb, level)
   end
   spec.fn, spec.source = fn, from
   return Call.start(pool, spec), from
@@ -30,7 +29,7 @@ end
 
 --- Runs a call whose results go to lists of all items. Returns the columns and the call.
 local function gather(pool, verb, fn, items, opts, spec)
-  local call, from = start(pool, verb, fn, items, opts, spec)
+  local call, from = start(pool, verb, fn, items, opts, spec, 3)
   local columns = {}
   local function place(first)
     return columns, from.count, first
@@ -67,7 +66,7 @@ function verbs.each(pool, fn, items, opts)
 end
 
 function verbs.filter(pool, pred, items, opts)
-  local call, from = start(pool, "filter", pred, items, opts, { mode = "filter" })
+  local call, from = start(pool, "filter", pred, items, opts, { mode = "filter" }, 2)
   local kept = {} -- item index -> item, boxed so that false is kept too
   local release = from.release
   local columns = {}
@@ -112,7 +111,7 @@ end
 
 --- An iterator over results. `ordered`: by index, else as they come.
 local function iterate(pool, verb, fn, items, opts, ordered)
-  local call, from = start(pool, verb, fn, items, opts, { mode = "map", ordered = ordered })
+  local call, from = start(pool, verb, fn, items, opts, { mode = "map", ordered = ordered }, 3)
   local ready = {} -- first index of a chunk -> { columns, count }
   local columns, first, count, k -- the chunk that is being given out, and the last item given
   local next_index = 1
@@ -180,7 +179,5 @@ end
 function verbs.imap_unordered(pool, fn, items, opts)
   return (iterate(pool, "imap_unordered", fn, items, opts, false))
 end
-
-verbs.clock = core.clock
 
 return verbs

@@ -95,10 +95,7 @@ return function(api)
   --- Brings the context up to the log entries that the task needs; values 1 and 2 are the function and the plan.
   local function read_log(context, task)
     context.read = api.log(task, context.scope, context.read, context.values)
-    if context.fn == nil then
-      context.fn, context.plan = context.values[1], context.values[2]
-      if context.plan.path then package.path, package.cpath = context.plan.path, context.plan.cpath end
-    end
+    context.fn, context.plan = context.values[1], context.values[2]
   end
 
   local function fail_all(task, context, count, record)
@@ -198,7 +195,7 @@ return function(api)
           at = last + 1
         else
           local record = to_record(reached)
-          failed = math.max(at, (core.index() or first) - first + 1)
+          failed = math.max(at, (api.index() or first) - first + 1)
           errors[failed] = record
         end
       end
@@ -234,7 +231,7 @@ return function(api)
       api.finish_numbers(task, done, state.kind or "f64")
       return true
     end
-    if not ok then done = math.max(0, (core.index() or first) - first) end
+    if not ok then done = math.max(0, (api.index() or first) - first) end
     -- The results lie over the first items in the memory: what is left of the items is read, then the results.
     local items = list_items(task, plan, kind, first, count)
     local columns, errors = { {} }, {}
@@ -277,6 +274,7 @@ return function(api)
       if not ok then context.failed = { kind = "decode", message = tostring(failure) } end
     end
     if context.failed then return fail_all(task, context, count, context.failed) end
+    api.hide_index(context.plan.single == true)
     return run_task(task, context, call, kind, first, count)
   end
 

@@ -85,7 +85,8 @@ typedef struct lumap_backend {
   void (*wake)(lumap_crew *crew);
   /* Runs one task on the caller's thread; false when there was none. NULL: workers run by themselves. */
   bool (*pump)(lumap_crew *crew);
-  /* Ends what runs, at once: items in progress are not finished. Their tasks are finished as CANCELLED or DIED. */
+  /* Ends what runs, at once: items in progress are not finished. Their tasks are finished as CANCELLED or DIED, or as
+   * DONE with what was done, the last of them at the latest when close() has returned. */
   void (*stop)(lumap_crew *crew);
   /* Waits for the workers, which have been told to end by the feed or by stop, and frees the crew's own part. */
   void (*close)(lumap_crew *crew);

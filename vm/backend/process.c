@@ -49,6 +49,7 @@ typedef struct process_crew {
 
   /* The reactor's. */
   bool stopping; /* it has seen `stop` */
+  bool ending;   /* it has seen `closing` */
   bool scan_due; /* workers without work may find some in the feed */
   lumap_offspring children[];
 } process_crew;
@@ -131,6 +132,10 @@ static void mind_stop(process_crew *own) {
 
 /* Follows close(), once no child holds work and the feed has none. True when the reactor's life is over. */
 static bool mind_close(process_crew *own) {
+  if (!own->ending) {
+    own->ending = true;
+    own->scan_due = true; /* what was queued before close() may not have been seen yet */
+  }
   if (own->scan_due || holds_work(own)) return false;
   for (int i = 0; i < own->count; i++)
     lumap_offspring_leave(&own->children[i]);

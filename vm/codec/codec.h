@@ -68,7 +68,7 @@ void lumap_scope_push_slot(lua_State *L, int index, int slot);
 
 typedef struct lumap_encoder lumap_encoder;
 
-/* Begins a message that is appended to `out`. `scope` is the stack index of a scope, or 0 for plain use with `flags`.
+/* Begins a message in `out`, behind what a header may have put there. `scope` is the stack index of a scope, or 0 for plain use with `flags`.
  * The encoder is the state's own and is good until the next one begins. Pushes two values that must stay where they are
  * while it is used. [-0, +2] */
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags);
@@ -90,6 +90,9 @@ void lumap_log_global(lua_State *L, int scope, const char *name, int index, cons
 
 /* Appends all registered classes that can cross. [-0, +0] */
 void lumap_log_classes(lua_State *L, int scope);
+
+/* Appends package.path and package.cpath, which the reader makes its own before it reads on. [-0, +0] */
+void lumap_log_paths(lua_State *L, int scope);
 
 /* Writes the globals that the functions in the log read and that have not been written. Call before the entry is handed
  * over. [-0, +0] */

@@ -65,7 +65,7 @@ static void push_known(lumap_decoder *d) {
 /* Something cannot be made here; its message is on top. A call goes on with nil in its place: only the item that needs
    it fails. Plain use raises. [-1, +0] */
 static void fail(lumap_decoder *d) {
-  if (!d->scope) lua_error(d->L);
+  if (!d->scope) lumap_decoder_bad(d, lua_tostring(d->L, -1));
   if (lua_isnil(d->L, d->failure)) lua_replace(d->L, d->failure);
   else lua_pop(d->L, 1);
 }
@@ -396,12 +396,20 @@ bool lumap_decode_failure(lumap_decoder *d) {
   return true;
 }
 
-/* Reads a record's string and pushes it. */
+/* Reads a string and pushes it. */
 static void get_record_name(lumap_decoder *d) {
   size_t size;
   const char *name = lumap_get_string(&d->in, lumap_get_u8(&d->in), &size);
   if (!name) lumap_decoder_bad(d, "a name expected");
   lua_pushlstring(d->L, name, size);
+}
+
+static void get_paths(lumap_decoder *d) {
+  lua_getglobal(d->L, "package");
+  get_record_name(d);
+  lua_setfield(d->L, -2, "path");
+  get_record_name(d);
+  lua_setfield(d->L, -2, "cpath");
 }
 
 static void get_record(lumap_decoder *d, int environment, int values) {
@@ -427,6 +435,9 @@ static void get_record(lumap_decoder *d, int environment, int values) {
     break;
   case LUMAP_RECORD_OBJECT:
     lumap_decode_value(d);
+    break;
+  case LUMAP_RECORD_PATHS:
+    get_paths(d);
     break;
   default:
     lumap_decoder_bad(d, "an unknown record");

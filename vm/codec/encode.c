@@ -83,7 +83,7 @@ lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, uns
   lumap_encoder *e = bind(L, scope ? lua_absindex(L, scope) : 0, flags);
   lua_pushnil(L); /* the list of deferred tables, when there is one */
   lumap_map_clear(&e->message);
-  e->home = (lumap_sink){.out = out, .seen = &e->message, .start = out->size, .deferred = lua_gettop(L)};
+  e->home = (lumap_sink){.out = out, .seen = &e->message, .deferred = lua_gettop(L)};
   e->sink = e->home;
   return e;
 }
@@ -105,7 +105,7 @@ static lumap_sink log_sink(lumap_encoder *e, int deferred) {
 static void rewind_sink(lumap_sink *sink, size_t size) {
   sink->out->size = size;
   sink->out->failed = false;
-  lumap_map_drop_from(sink->seen, (sink->base + (size - sink->start)) << 8);
+  lumap_map_drop_from(sink->seen, (sink->base + size) << 8);
 }
 
 void lumap_encode_undo(lumap_encoder *e) {
@@ -126,7 +126,7 @@ bool lumap_put_reference(lumap_encoder *e, const void *object) {
   uint64_t offset;
   if (!hit) return false;
   offset = *hit >> 8;
-  if (!sink->is_log) sink->out->data[sink->start + (offset - sink->base)] |= LUMAP_SHARED;
+  if (!sink->is_log) sink->out->data[offset - sink->base] |= LUMAP_SHARED;
   lumap_put_u8(sink->out, LUMAP_TAG_REF);
   lumap_put_varint(sink->out, offset);
   return true;
@@ -569,6 +569,22 @@ void lumap_log_classes(lua_State *L, int scope) {
       s->log.failed = false;
       lumap_map_drop_from(&s->map, (s->log_size + mark) << 8);
     }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+void lumap_log_paths(lua_State *L, int scope) {
+  static const char *const fields[] = {"path", "cpath"};
+  lumap_scope *s = lua_touserdata(L, scope);
+  lua_getglobal(L, "package");
+  lumap_put_u8(&s->log, LUMAP_RECORD_PATHS);
+  for (int i = 0; i < 2; i++) {
+    size_t size;
+    const char *path;
+    lua_getfield(L, -1, fields[i]);
+    path = lua_tolstring(L, -1, &size);
+    lumap_put_string(&s->log, path ? path : "", path ? size : 0);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);

@@ -11,8 +11,7 @@
 typedef struct lumap_sink {
   lumap_bytes *out;
   lumap_map *seen;
-  size_t start;  /* of this numbering in `out` */
-  uint64_t base; /* offset that `start` stands for */
+  uint64_t base; /* offset that the first byte of `out` stands for */
   bool is_log;
   int deferred;  /* stack index of the list of deferred tables: table, offset, path, table, offset, path... */
   uint64_t deferred_count, deferred_done;
@@ -32,7 +31,7 @@ struct lumap_encoder {
   bool runs_user_code; /* a pack function runs: this encoder is taken */
 };
 
-static inline uint64_t lumap_sink_offset(const lumap_sink *sink) { return sink->base + (sink->out->size - sink->start); }
+static inline uint64_t lumap_sink_offset(const lumap_sink *sink) { return sink->base + sink->out->size; }
 
 void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step);
 

@@ -143,7 +143,7 @@ static void put_upvalue(lumap_encoder *e, int index, int number, uint64_t offset
     lumap_put_u8(e->sink.out, LUMAP_TAG_GLOBALS);
   } else if ((hit = lumap_map_find(e->sink.seen, cell)) != NULL) {
     uint64_t where = *hit;
-    if (!e->sink.is_log) e->sink.out->data[e->sink.start + ((where >> 8) - e->sink.base)] |= LUMAP_SHARED;
+    if (!e->sink.is_log) e->sink.out->data[(where >> 8) - e->sink.base] |= LUMAP_SHARED;
     lumap_put_u8(e->sink.out, LUMAP_TAG_CELL_REF);
     lumap_put_varint(e->sink.out, where >> 8);
     lumap_put_u8(e->sink.out, (unsigned)(where & 0xff));

@@ -77,6 +77,7 @@ enum {
   LUMAP_RECORD_GLOBAL = 2, /* string name, value */
   LUMAP_RECORD_CLASS = 3,  /* string name, metatable, pack, unpack: as codec.register */
   LUMAP_RECORD_OBJECT = 4, /* a value that messages will refer to */
+  LUMAP_RECORD_PATHS = 5,  /* strings package.path, package.cpath */
 };
 
 static inline void lumap_put_u8(lumap_bytes *out, unsigned value) {

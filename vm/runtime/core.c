@@ -49,7 +49,8 @@ static int core_cpu_count(lua_State *L) {
 /* index() -> the item that this worker runs, or nil */
 static int core_index(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
-  uint64_t index = runtime->control ? atomic_load_explicit(&runtime->control->index, memory_order_relaxed) : 0;
+  bool shown = runtime->control && !runtime->hides_index;
+  uint64_t index = shown ? atomic_load_explicit(&runtime->control->index, memory_order_relaxed) : 0;
   if (index == 0) return 0;
   lumap_push_integer(L, (int64_t)index);
   return 1;

@@ -211,6 +211,14 @@ static int job_globals(lua_State *L) {
   return 0;
 }
 
+/* paths(): package.path and package.cpath as they are here, before anything that may need a module. */
+static int job_paths(lua_State *L) {
+  check_job(L);
+  push_scope(L);
+  lumap_log_paths(L, lua_gettop(L));
+  return 0;
+}
+
 /* classes(): the classes registered with codec.register. */
 static int job_classes(lua_State *L) {
   check_job(L);
@@ -308,7 +316,7 @@ static int job_values(lua_State *L) {
   if (code == LUA_ERRMEM) return lua_error(L);
   if (code != 0 && p.e) lumap_encode_undo(p.e);
   task->count = p.done;
-  lua_pushnumber(L, (lua_Number)p.done);
+  lumap_push_integer(L, (int64_t)p.done);
   if (code == 0) return 1;
   lua_insert(L, -2);
   return 2;
@@ -365,9 +373,9 @@ static int job_collect(lua_State *L) {
   }
   self->current = task;
   lua_pushstring(L, task->outcome < 5 ? outcomes[task->outcome] : "start");
-  lua_pushnumber(L, (lua_Number)task->first);
-  lua_pushnumber(L, (lua_Number)task->count);
-  lua_pushnumber(L, (lua_Number)task->done);
+  lumap_push_integer(L, (int64_t)task->first);
+  lumap_push_integer(L, (int64_t)task->count);
+  lumap_push_integer(L, (int64_t)task->done);
   lua_pushinteger(L, task->worker);
   lua_pushnumber(L, (lua_Number)(task->ended_ns - task->started_ns) / 1e9);
   return 6;
@@ -396,7 +404,7 @@ static void add_error(lua_State *L, int errors, uint64_t offset) {
   lua_createtable(L, 2, 0);
   lua_insert(L, -2);
   lua_rawseti(L, -2, 2);
-  lua_pushnumber(L, (lua_Number)offset);
+  lumap_push_integer(L, (int64_t)offset);
   lua_rawseti(L, -2, 1);
   lua_rawseti(L, errors, (int)lumap_rawlen(L, errors) + 1);
 }
@@ -487,7 +495,7 @@ static int job_results(lua_State *L) {
 static int job_death(lua_State *L) {
   lumap_task *task = check_job(L)->current;
   if (!task) return luaL_error(L, "no chunk was collected");
-  lua_pushnumber(L, (lua_Number)task->died_index);
+  lumap_push_integer(L, (int64_t)task->died_index);
   lua_pushinteger(L, task->died_signal);
   lua_pushinteger(L, task->died_exit);
   lua_pushstring(L, task->error.message);
@@ -496,7 +504,7 @@ static int job_death(lua_State *L) {
 
 /* outstanding() -> chunks submitted and not collected */
 static int job_outstanding(lua_State *L) {
-  lua_pushnumber(L, check_job(L)->job->outstanding);
+  lumap_push_integer(L, check_job(L)->job->outstanding);
   return 1;
 }
 
@@ -512,7 +520,7 @@ void lumap_core_open_pool(lua_State *L) {
       {"is_closed", pool_is_closed}, {"job", pool_job},             {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"define", job_define}, {"globals", job_globals}, {"classes", job_classes}, {"begin", job_begin},
+      {"define", job_define}, {"globals", job_globals}, {"classes", job_classes}, {"paths", job_paths}, {"begin", job_begin},
       {"numbers", job_numbers}, {"values", job_values}, {"submit", job_submit},   {"collect", job_collect},
       {"results", job_results}, {"death", job_death},   {"outstanding", job_outstanding},
       {"cancel", job_cancel},   {"close", job_close},   {NULL, NULL},

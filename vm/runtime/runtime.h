@@ -26,6 +26,8 @@ typedef struct lumap_runtime {
   bool stop_signal;
   bool ignore_environment;
 
+  bool hides_index; /* the call that runs has no item indexes: the worker's thread */
+
   /* Any thread. */
   lumap_event event;                /* something happened that the state's thread may wait for */
   atomic_bool interrupted;

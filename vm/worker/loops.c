@@ -91,7 +91,7 @@ static int loop_numbers(lua_State *L) {
     push_item(L, &loop, loop.at);
     lua_call(L, 1, LUA_MULTRET);
     if (lua_gettop(L) != base + 1 || !store_result(L, &loop, loop.at)) {
-      lua_pushnumber(L, (lua_Number)loop.at);
+      lumap_push_integer(L, (int64_t)loop.at);
       lua_insert(L, base + 1);
       return lua_gettop(L) - base;
     }
@@ -100,7 +100,7 @@ static int loop_numbers(lua_State *L) {
     lua_pushstring(L, loop.results == LUMAP_PAYLOAD_F64 ? "f64" : "i64");
     lua_setfield(L, 10, "kind");
   }
-  lua_pushnumber(L, (lua_Number)loop.at);
+  lumap_push_integer(L, (int64_t)loop.at);
   return 1;
 }
 

@@ -8,6 +8,7 @@
 #include "codec/codec.h"
 #include "codec/packed.h"
 #include "os/os.h"
+#include "runtime/runtime.h"
 
 static lumap_task *to_task(lua_State *L) { return lua_touserdata(L, 1); }
 
@@ -15,10 +16,10 @@ static lumap_task *to_task(lua_State *L) { return lua_touserdata(L, 1); }
 static int task_info(lua_State *L) {
   static const char *const kinds[] = {"range", "f64", "i64", "values"};
   lumap_task *task = to_task(L);
-  lua_pushnumber(L, task->call_id);
+  lumap_push_integer(L, task->call_id);
   lua_pushstring(L, kinds[task->payload_kind & 3]);
-  lua_pushnumber(L, (lua_Number)task->first);
-  lua_pushnumber(L, (lua_Number)task->count);
+  lumap_push_integer(L, (int64_t)task->first);
+  lumap_push_integer(L, (int64_t)task->count);
   return 4;
 }
 
@@ -39,7 +40,7 @@ static int task_log(lua_State *L) {
   for (lumap_log_entry *entry = task->call->log_first; entry && number < task->log_needed; entry = entry->next)
     if (number++ >= read) lumap_log_read(L, 2, entry->bytes.data, entry->bytes.size, 4);
   task->decode_ns += lumap_clock_ns() - began;
-  lua_pushnumber(L, number);
+  lumap_push_integer(L, number);
   return 1;
 }
 
@@ -211,12 +212,26 @@ static int task_finish(lua_State *L) {
   return 0;
 }
 
+/* index() -> the item that runs, or that ran last in this task; nil: none has begun */
+static int task_index(lua_State *L) {
+  uint64_t index = atomic_load_explicit(&lumap_runtime_get(L)->control->index, memory_order_relaxed);
+  if (index == 0) return 0;
+  lumap_push_integer(L, (int64_t)index);
+  return 1;
+}
+
+/* hide_index(hidden): what parallel.index() tells while a call without item indexes runs. */
+static int task_hide_index(lua_State *L) {
+  lumap_runtime_get(L)->hides_index = lua_toboolean(L, 1);
+  return 0;
+}
+
 void lumap_task_api_open(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"info", task_info},     {"scope", task_scope},   {"log", task_log},
       {"entry", task_entry},   {"items", task_items},   {"memory", task_memory},
       {"unpack", task_unpack}, {"finish", task_finish}, {"finish_numbers", task_finish_numbers},
-      {NULL, NULL},
+      {"index", task_index},   {"hide_index", task_hide_index}, {NULL, NULL},
   };
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);

@@ -239,7 +239,7 @@ typedef struct forgetting {
 static int forget_protected(lua_State *L) {
   forgetting *f = lua_touserdata(L, 1);
   lua_rawgeti(L, LUA_REGISTRYINDEX, f->self->forget);
-  lua_pushnumber(L, f->call_id);
+  lumap_push_integer(L, f->call_id);
   lua_call(L, 1, 0);
   return 0;
 }
