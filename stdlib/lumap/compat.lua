@@ -20,6 +20,13 @@ compat.to_integer = math.tointeger or function(value) return value end
 --- The subtype that decides whether arithmetic stays within integers: "integer", "float", or "number" on LuaJIT.
 compat.number_type = math.type or function() return "number" end
 
+--- What the stock interpreter prints for an uncaught error that is no string.
+if type(jit) == "table" then
+  function compat.error_object_text() return "(error object is not a string)" end
+else
+  function compat.error_object_text(value) return ("(error object is a %s value)"):format(type(value)) end
+end
+
 --- The metatable key that makes a value to-be-closed exists only where the language has such variables.
 compat.has_close = _VERSION ~= "Lua 5.1"
 

@@ -96,7 +96,8 @@ function Call:fail(index, failure)
   if not self.error or (index and self.error.index and index < self.error.index) then self.error = failure end
   if self.policy == "stop" then
     self.ended = true
-    if not self.ordered then self.job:cancel() end
+    -- Items before it go on: the error that is raised is then the same in every run.
+    if not self.ordered then self.job:cancel(index and index + 1) end
   end
 end
 
@@ -105,7 +106,8 @@ function Call:send(first, n, again)
   local job, source = self.job, self.source
   local sent, message
   if again then sent, message = source:put_again(job, first, n) else sent, message = source:put(job, first, n) end
-  if sent > 0 then
+  -- A call that stops at a refusal has not run anything of the chunk; one that goes in order gets that far.
+  if sent > 0 and not (message and self.policy == "stop" and not self.ordered) then
     local ok, submitted = pcall(job.submit, job)
     if not ok then
       -- A global that the items' functions read cannot be sent.
@@ -167,7 +169,9 @@ end
 function Call:settle_death(outcome, first, count, worker)
   local index, signal, code, message = self.job:death()
   local failure = { worker = worker > 0 and worker or nil, message = message }
-  if outcome == "died" then
+  if self.pool.terminated then
+    failure.kind, failure.message = "cancelled", "the pool was terminated while the item ran"
+  elseif outcome == "died" then
     local in_init = index == 0 and self.pool.init ~= nil
     failure.kind = in_init and "init" or "died"
     if signal ~= 0 then failure.signal = signal else failure.exit_code = code end

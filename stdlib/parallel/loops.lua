@@ -26,9 +26,9 @@ local function only_number(...)
   return nil, pack(...)
 end
 
-local function over_memory(fn, memory, index, stop, is_stopped, only, first, count)
+local function over_memory(fn, memory, index, stop, is_stopped, only, call, first, count)
   for k = 0, count - 1 do
-    if stop[0] ~= 0 and is_stopped() then return k end
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
     local value, others = only(fn(memory[k]))
     if others then return k, others end
@@ -37,9 +37,9 @@ local function over_memory(fn, memory, index, stop, is_stopped, only, first, cou
   return count
 end
 
-local function over_range(fn, memory, index, stop, is_stopped, only, first, count, start, step)
+local function over_range(fn, memory, index, stop, is_stopped, only, call, first, count, start, step)
   for k = 0, count - 1 do
-    if stop[0] ~= 0 and is_stopped() then return k end
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
     local value, others = only(fn(start + (first + k - 1) * step))
     if others then return k, others end
@@ -52,13 +52,17 @@ end
 local memory_code, range_code = string.dump(over_memory), string.dump(over_range)
 
 return function(control)
-  -- index, stop_call, ... as lumap_control in vm/backend/task.h.
+  -- index, stop_call, stop_from, ... as lumap_control in vm/backend/task.h.
   local index = ffi.cast(words, control)
   local stop = ffi.cast(words, control) + 1
 
+  --- A request is there: does it concern this item?
+  local function is_stopped(call, item)
+    return stop[0] == STOP_ALL or stop[0] == call and item >= stop[1]
+  end
+
   local function begin(_, call, item)
-    local asked = stop[0]
-    if asked ~= 0 and (asked == call or asked == STOP_ALL) then return true end
+    if stop[0] ~= 0 and is_stopped(call, item) then return true end
     index[0] = item
     return false
   end
@@ -72,12 +76,9 @@ return function(control)
       loops[kind] = loop
     end
     state.kind = "f64"
-    local function is_stopped()
-      local asked = stop[0]
-      return asked == call or asked == STOP_ALL
-    end
-    local done, others = loop(fn, ffi.cast(doubles, memory), index, stop, is_stopped, only_number, first, count, start, step)
-    if others then return done, unpack(others, 1, others.n) end -- luacheck: ignore
+    local done, others = loop(fn, ffi.cast(doubles, memory), index, stop, is_stopped, only_number, call, first, count, start,
+      step)
+    if others then return done, true, unpack(others, 1, others.n) end -- luacheck: ignore
     return done
   end
 

@@ -81,8 +81,11 @@ function Pool.warm(opts, level)
   return pool
 end
 
---- Raises unless the pool takes work.
-function Pool:check_open(verb, level)
+--- Raises unless this is a pool, and takes work.
+function Pool.check_open(self, verb, level)
+  if getmetatable(self) ~= Pool then
+    error(("'%s' of a pool needs the pool: call it as pool:%s(...)"):format(verb, verb), level + 2)
+  end
   if self.core:is_closed() then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
 end
 
@@ -123,6 +126,7 @@ end
 
 --- Ends all work and the workers at once; futures that are not done fail with kind "cancelled".
 function Pool:terminate()
+  self.terminated = true
   self.core:terminate()
   self.core:join()
 end

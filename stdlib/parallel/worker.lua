@@ -32,13 +32,15 @@ local function message_of(value)
     local ok, text = pcall(tostring, value)
     if ok then return text end
   end
-  return ("(error object is a %s value)"):format(type(value))
+  return compat.error_object_text(value)
 end
+
+local crosses = { ["nil"] = true, boolean = true, number = true, string = true }
 
 --- The message handler: a plain table that can cross. The value goes along if it can.
 local function describe(value)
   local record = { kind = "error", message = message_of(value), traceback = trimmed_traceback(2) }
-  if type(value) ~= "table" and type(value) ~= "userdata" or core.check(value) then record.value = value end
+  if crosses[type(value)] or core.check(value) then record.value = value end
   return record
 end
 
@@ -121,6 +123,13 @@ return function(api)
     end
   end
 
+  local function arguments(item, index)
+    if type(item) ~= "table" then
+      error(("item %d is not a list of arguments but a %s"):format(index, type(item)), 0)
+    end
+    return item
+  end
+
   local runners = {}
 
   function runners.map(fn, call, first, at, last, items, columns)
@@ -134,7 +143,7 @@ return function(api)
   function runners.spread(fn, call, first, at, last, items, columns)
     for k = at, last do
       if begin(control, call, first + k - 1) then return k - 1 end
-      local args = items[k]
+      local args = arguments(items[k], first + k - 1)
       store(columns, k, fn(unpack(args, 1, args.n or #args)))
     end
     return last
@@ -151,7 +160,7 @@ return function(api)
   function runners.each_spread(fn, call, first, at, last, items)
     for k = at, last do
       if begin(control, call, first + k - 1) then return k - 1 end
-      local args = items[k]
+      local args = arguments(items[k], first + k - 1)
       fn(unpack(args, 1, args.n or #args))
     end
     return last
@@ -168,14 +177,14 @@ return function(api)
   function runners.filter_spread(fn, call, first, at, last, items, columns)
     for k = at, last do
       if begin(control, call, first + k - 1) then return k - 1 end
-      local args = items[k]
+      local args = arguments(items[k], first + k - 1)
       columns[1][k] = fn(unpack(args, 1, args.n or #args)) and true or false
     end
     return last
   end
 
   --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are done.
-  local function run_items(context, call, first, at, count, items, columns, errors, failures, spread)
+  local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
     local mode = context.plan.mode
     local runner = runners[spread and (mode == "map" and "spread" or mode .. "_spread") or mode]
     while at <= count do
@@ -200,7 +209,10 @@ return function(api)
         end
       end
       if failed then
-        if context.plan.stop then return failed end
+        if context.plan.stop then
+          api.stop_from(task, first + failed)
+          return failed
+        end
         at = failed + 1
       end
     end
@@ -237,7 +249,7 @@ return function(api)
     local columns, errors = { {} }, {}
     if done > 0 then api.unpack(task, columns[1], done, state.kind or "f64") end
     if ok then
-      store(columns, done + 1, unpack(outcome, 3, outcome.n))
+      store(columns, done + 1, unpack(outcome, 4, outcome.n))
     else
       errors[done + 1] = to_record(outcome[2])
     end
@@ -258,8 +270,10 @@ return function(api)
     else
       items = list_items(task, plan, kind, first, count)
     end
-    if not (plan.stop and errors[done]) then
-      done = run_items(context, call, first, done + 1, count, items, columns, errors, failures, spread)
+    if plan.stop and errors[done] then
+      api.stop_from(task, first + done)
+    else
+      done = run_items(task, context, call, first, done + 1, count, items, columns, errors, failures, spread)
     end
     api.finish(task, context.scope, columns, errors, done)
   end

@@ -74,9 +74,19 @@ static bool feed_child(process_crew *own, lumap_offspring *child, uint32_t wante
   return true;
 }
 
-/* One task each for workers that have a child, then for one that must be started, and only then a second one each for
- * those whose tasks are short: else the first worker would take two and the last none. A start takes half a
- * millisecond of this thread, in which results wait; so there is one a round, and the next round comes at once. */
+/* A second task for a child whose tasks are short, so that it need not wait for the next one; but never while another
+ * worker has none, which could begin it at once. */
+static void feed_ahead(process_crew *own, lumap_offspring *child) {
+  uint32_t wanted = lumap_offspring_window(child);
+  if (wanted < 2 || child->state != LUMAP_CHILD_SERVING) return;
+  for (int i = 0; i < own->count; i++)
+    if (lumap_offspring_may_take(&own->children[i], 0)) return;
+  feed_child(own, child, wanted);
+}
+
+/* One task each for workers that have a child, then for one that must be started, and only then a second one each. A
+ * start takes half a millisecond of this thread, in which results wait; so there is one a round, and the next round
+ * comes at once. */
 static void scan(process_crew *own) {
   bool started = false;
   own->scan_due = false;
@@ -88,20 +98,19 @@ static void scan(process_crew *own) {
     started = !feed_child(own, child, 1) || child->state != LUMAP_CHILD_ABSENT;
   }
   own->scan_due = started;
-  for (int i = 0; i < own->count && !started; i++) {
-    lumap_offspring *child = &own->children[i];
-    if (child->state != LUMAP_CHILD_ABSENT) feed_child(own, child, lumap_offspring_window(child));
-  }
+  for (int i = 0; i < own->count && !started; i++) feed_ahead(own, &own->children[i]);
 }
 
 /* A child that gave a result, or died, makes room. Those that died leave work to others, too. */
 static void handle_child(process_crew *own, uint64_t tag) {
   lumap_offspring *child = &own->children[(uint32_t)tag >> 1];
   lumap_offspring_handle(child, (uint32_t)(tag >> 32), (int)(tag & 1));
-  if (child->state != LUMAP_CHILD_SERVING)
+  if (child->state != LUMAP_CHILD_SERVING) {
     own->scan_due = true;
-  else if (feed_child(own, child, 1))
-    feed_child(own, child, lumap_offspring_window(child));
+    return;
+  }
+  feed_child(own, child, 1);
+  feed_ahead(own, child);
 }
 
 /* ---- the reactor ---- */

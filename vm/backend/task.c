@@ -6,7 +6,7 @@
 void lumap_call_init(lumap_call *call, uint32_t id) {
   *call = (lumap_call){.id = id};
   atomic_init(&call->references, 1);
-  atomic_init(&call->cancelled, false);
+  atomic_init(&call->stop_from, UINT64_MAX);
 }
 
 void lumap_call_acquire(lumap_call *call) {
@@ -22,6 +22,11 @@ void lumap_call_release(lumap_call *call) {
   }
   call->log_first = call->log_last = NULL;
   if (call->free) call->free(call);
+}
+
+void lumap_call_stop_from(lumap_call *call, uint64_t index) {
+  uint64_t now = atomic_load(&call->stop_from);
+  while (index < now && !atomic_compare_exchange_weak(&call->stop_from, &now, index)) continue;
 }
 
 bool lumap_call_append(lumap_call *call, lumap_bytes *bytes) {

@@ -51,7 +51,7 @@ typedef struct lumap_log_entry {
 typedef struct lumap_call {
   atomic_uint references;
   uint32_t id; /* unique within a pool, never zero */
-  atomic_bool cancelled;
+  _Atomic uint64_t stop_from; /* items from this index on are not begun any more; UINT64_MAX: all may be */
   lumap_log_entry *log_first, *log_last;
   uint32_t log_count;
   void (*free)(struct lumap_call *call); /* frees what embeds this struct; set by lumap_call_init to nothing */
@@ -87,9 +87,10 @@ typedef struct lumap_control {
   _Atomic uint64_t index;     /* the item that runs, 0 between tasks. Written by the worker, one plain store an item */
   _Atomic uint64_t stop_call; /* the worker begins no new item of this call; LUMAP_STOP_ALL: of any. Second, and a word as
                                  wide as `index`: stdlib/parallel/loops.lua reads it there */
+  _Atomic uint64_t stop_from; /* of that call: items from this index on; those before it go on */
   _Atomic uint32_t call;      /* id of the call whose task runs, 0 between tasks. Written by the worker */
   _Atomic uint32_t begun;     /* process: how many tasks this child has begun to read. Written by the worker */
-  unsigned char padding[40];  /* a cache line of its own */
+  unsigned char padding[32];  /* a cache line of its own */
 } lumap_control;
 
 #define LUMAP_STOP_ALL UINT32_MAX
@@ -108,9 +109,15 @@ lumap_task *lumap_task_new(lumap_task_kind kind, lumap_call *call);
 /* Frees the payload and drops the reference. NULL is fine. */
 void lumap_task_free(lumap_task *task);
 
-static inline bool lumap_control_is_stopped(const lumap_control *control, uint32_t call_id) {
-  uint64_t stop = atomic_load_explicit(&control->stop_call, memory_order_relaxed);
-  return stop == call_id || stop == LUMAP_STOP_ALL;
+/* Shall item `index` of the call not begin? */
+static inline bool lumap_control_is_stopped(const lumap_control *control, uint32_t call_id, uint64_t index) {
+  uint64_t stop = atomic_load_explicit(&control->stop_call, memory_order_acquire);
+  if (stop == 0) return false;
+  return stop == LUMAP_STOP_ALL ||
+         (stop == call_id && index >= atomic_load_explicit(&control->stop_from, memory_order_relaxed));
 }
+
+/* The call's items from `index` on are not begun any more. Any thread. */
+void lumap_call_stop_from(lumap_call *call, uint64_t index);
 
 #endif

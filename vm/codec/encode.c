@@ -203,11 +203,9 @@ static bool put_from_log(lumap_encoder *e, int index, bool define, const lumap_s
 static void put_metatable(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_step here = {step, LUMAP_STEP_METATABLE, 0, 0, NULL, NULL};
   uint64_t *hit;
-  if (lumap_put_reference(e, lua_topointer(e->L, index))) {
-    hit = lumap_map_find(e->sink.seen, lua_topointer(e->L, index));
-  } else if (!(e->names && put_name(e, index)) && !put_from_log(e, index, true, &here)) {
+  if (!lumap_put_reference(e, lua_topointer(e->L, index)) && !(e->names && put_name(e, index)) &&
+      !put_from_log(e, index, true, &here))
     lumap_put_value(e, index, &here);
-  }
   /* From now on it keeps its identity as a value, too. */
   hit = e->scope ? lumap_map_find(&e->scope->map, lua_topointer(e->L, index)) : NULL;
   if (hit) *hit |= LUMAP_SCOPE_IS_CLASS;
@@ -384,6 +382,21 @@ static bool put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   return true;
 }
 
+/* On the caller's side a metatable is put into the log before the table that has it: it may lead back to that table, which
+   is then a class itself. True if something was put there. */
+static bool prepare_metatable(lumap_encoder *e, int index, const lumap_step *step) {
+  lumap_step here = {step, LUMAP_STEP_METATABLE, 0, 0, NULL, NULL};
+  int parts;
+  if (!e->scope || !e->scope->writes || e->sink.is_log) return false;
+  if (lumap_map_find(&e->scope->map, lua_topointer(e->L, index))) return false;
+  parts = lumap_names_push(e->L, e->names, index);
+  lua_pop(e->L, parts);
+  if (parts > 0) return false;
+  put_in_log(e, LUMAP_RECORD_OBJECT, index, &here);
+  *lumap_map_find(&e->scope->map, lua_topointer(e->L, index)) |= LUMAP_SCOPE_IS_CLASS;
+  return true;
+}
+
 static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
   lua_State *L = e->L;
   const void *object = lua_topointer(L, index);
@@ -401,6 +414,10 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
       lua_settop(L, metatable - 1);
       return;
     }
+  }
+  if (metatable && prepare_metatable(e, metatable, step) && is_class(e, index) && put_from_log(e, index, false, step)) {
+    lua_settop(L, metatable - 1);
+    return;
   }
   if (e->depth >= LUMAP_DEPTH_NESTED) {
     defer(e, index, step);

@@ -94,6 +94,8 @@ bool lumap_push_environment(lua_State *L, int index) {
 
 void lumap_set_environment(lua_State *L, int index) { lua_setfenv(L, index); }
 
+void lumap_set_chunk_environment(lua_State *L, int index) { lua_setfenv(L, index); }
+
 bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
   (void)L;
   (void)globals;
@@ -150,6 +152,8 @@ void lumap_set_environment(lua_State *L, int index) {
   (void)index;
   lua_pop(L, 1);
 }
+
+void lumap_set_chunk_environment(lua_State *L, int index) { lua_setupvalue(L, index, 1); }
 
 bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
   return lua_istable(L, -1) && lua_topointer(L, -1) == globals;

@@ -56,6 +56,11 @@ static void pool_drop(void *self) {
 
 /* ---- the feed: what workers see ------------------------------------------------------------------------------ */
 
+/* Tells a crew that does not wait in take. */
+static void wake(lumap_pool *pool) {
+  if (pool->crew.backend->wake && !pool->joined) pool->crew.backend->wake(&pool->crew);
+}
+
 /* Under the lock: hands a task to its job. Returns the task when nobody waits for it any more: the caller frees it. */
 static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   lumap_job *job = job_of(task);
@@ -83,7 +88,7 @@ static void pool_give_back(void *self, lumap_task *task) {
   lumap_pool *pool = self;
   lumap_task *orphan = NULL;
   pthread_mutex_lock(&pool->lock);
-  if (pool->terminated || atomic_load(&task->call->cancelled)) {
+  if (pool->terminated || task->first >= atomic_load(&task->call->stop_from)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     orphan = deliver(pool, task);
   } else {
@@ -92,7 +97,7 @@ static void pool_give_back(void *self, lumap_task *task) {
   }
   pthread_mutex_unlock(&pool->lock);
   lumap_task_free(orphan);
-  if (pool->crew.backend->wake) pool->crew.backend->wake(&pool->crew);
+  wake(pool);
 }
 
 /* Under the lock. */
@@ -173,13 +178,13 @@ void lumap_pool_close(lumap_pool *pool) {
   pthread_mutex_unlock(&pool->lock);
 }
 
-/* Under the lock: takes tasks of one job (NULL: of all) out of the queue and delivers them as cancelled. What nobody
-   waits for is put on `orphans`. */
-static void cancel_queued(lumap_pool *pool, const lumap_job *job, lumap_list *orphans) {
+/* Under the lock: takes tasks of one job (NULL: of all) that begin at item `from` or later out of the queue and delivers
+   them as cancelled. What nobody waits for is put on `orphans`. */
+static void cancel_queued(lumap_pool *pool, const lumap_job *job, uint64_t from, lumap_list *orphans) {
   lumap_list kept = {NULL, NULL};
   for (lumap_link *link; (link = lumap_list_pop(&pool->queue)) != NULL;) {
     lumap_task *task = task_of(link);
-    if (job && job_of(task) != job) {
+    if (job && (job_of(task) != job || task->first < from)) {
       lumap_list_push(&kept, link);
       continue;
     }
@@ -199,7 +204,7 @@ void lumap_pool_terminate(lumap_pool *pool) {
   pthread_mutex_lock(&pool->lock);
   first = !pool->terminated;
   pool->closed = pool->terminated = true;
-  cancel_queued(pool, NULL, &orphans);
+  cancel_queued(pool, NULL, 0, &orphans);
   pthread_cond_broadcast(&pool->work);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
@@ -291,7 +296,7 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
   pthread_mutex_unlock(&pool->lock);
   if (status != LUMAP_E_OK) return status;
   job->outstanding++;
-  if (pool->crew.backend->wake) pool->crew.backend->wake(&pool->crew);
+  wake(pool);
   return LUMAP_E_OK;
 }
 
@@ -307,25 +312,27 @@ lumap_task *lumap_job_collect(lumap_job *job) {
 }
 
 /* A worker has one place for the call that it must stop: another call's request stays while it still acts on it. */
-static void request_stop(lumap_worker *worker, uint32_t call_id) {
+static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) {
   lumap_control *control = worker->control;
-  uint32_t running, stopping;
+  uint64_t running, stopping;
   if (!control) return;
   running = atomic_load(&control->call);
   stopping = atomic_load(&control->stop_call);
   if (stopping == LUMAP_STOP_ALL || (stopping != 0 && stopping == running && running != call_id)) return;
+  atomic_store(&control->stop_from, from);
   atomic_store(&control->stop_call, call_id);
 }
 
-void lumap_job_cancel(lumap_job *job) {
+void lumap_job_cancel(lumap_job *job, uint64_t from) {
   lumap_pool *pool = job->pool;
   lumap_list orphans = {NULL, NULL};
-  atomic_store(&job->call.cancelled, true);
+  lumap_call_stop_from(&job->call, from);
+  from = atomic_load(&job->call.stop_from);
   pthread_mutex_lock(&pool->lock);
-  cancel_queued(pool, job, &orphans);
+  cancel_queued(pool, job, from, &orphans);
   if (!pool->joined)
     for (int i = 0; i < pool->crew.worker_count; i++)
-      if (job->met[i]) request_stop(&pool->crew.workers[i], job->call.id);
+      if (job->met[i]) request_stop(&pool->crew.workers[i], job->call.id, from);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
 }
@@ -335,7 +342,7 @@ void lumap_job_close(lumap_job *job) {
   lumap_list finished;
   if (!job) return;
   pool = job->pool;
-  if (job->outstanding > 0) lumap_job_cancel(job);
+  if (job->outstanding > 0) lumap_job_cancel(job, 0);
   pthread_mutex_lock(&pool->lock);
   job->event = NULL;
   finished = job->finished;
@@ -349,6 +356,6 @@ void lumap_job_close(lumap_job *job) {
   pthread_cond_broadcast(&pool->work);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
-  if (pool->crew.backend->wake) pool->crew.backend->wake(&pool->crew);
+  wake(pool);
   lumap_call_release(&job->call);
 }

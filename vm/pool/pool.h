@@ -74,9 +74,9 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task);
 /* A finished task, given to the caller, or NULL when none is finished now. */
 lumap_task *lumap_job_collect(lumap_job *job);
 
-/* Begins no new item: queued tasks come back CANCELLED, running ones end after the item that runs, with the results so
- * far. */
-void lumap_job_cancel(lumap_job *job);
+/* Begins no new item from index `from` on (0: none at all): queued tasks come back CANCELLED, running ones end after the
+ * item that runs, with the results so far. Items before it go on. */
+void lumap_job_cancel(lumap_job *job, uint64_t from);
 
 /* The caller is done with the job: cancels what is left, tells the workers to forget the call, drops the caller's
  * reference. NULL is fine. */

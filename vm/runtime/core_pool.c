@@ -508,8 +508,9 @@ static int job_outstanding(lua_State *L) {
   return 1;
 }
 
+/* cancel(from): begins no new item from this index on; none at all without it. */
 static int job_cancel(lua_State *L) {
-  lumap_job_cancel(check_job(L)->job);
+  lumap_job_cancel(check_job(L)->job, (uint64_t)luaL_optnumber(L, 2, 0));
   return 0;
 }
 

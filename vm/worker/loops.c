@@ -11,11 +11,12 @@
 /* begin(control, call, index) -> stop: item `index` runs from now on, or (true) shall not begin. */
 static int loop_begin(lua_State *L) {
   lumap_control *control = lua_touserdata(L, 1);
-  if (lumap_control_is_stopped(control, (uint32_t)lua_tonumber(L, 2))) {
+  uint64_t index = (uint64_t)lua_tonumber(L, 3);
+  if (lumap_control_is_stopped(control, (uint32_t)lua_tonumber(L, 2), index)) {
     lua_pushboolean(L, 1);
     return 1;
   }
-  atomic_store_explicit(&control->index, (uint64_t)lua_tonumber(L, 3), memory_order_relaxed);
+  atomic_store_explicit(&control->index, index, memory_order_relaxed);
   lua_pushboolean(L, 0);
   return 1;
 }
@@ -72,7 +73,7 @@ static int payload_kind(const char *name) {
 
 /* numbers(fn, memory, kind, control, call, first, count, start, step, state): runs the items and stores their results
    in their places. state.kind is set to the kind of the results. Returns how many are stored, at the end or after a
-   stop; or, when an item did not give one number of that kind, how many are stored before it, and its results. */
+   stop; or, when an item did not give one number of that kind, how many are stored before it, true, and its results. */
 static int loop_numbers(lua_State *L) {
   number_loop loop = {
       .control = lua_touserdata(L, 4),
@@ -85,13 +86,15 @@ static int loop_numbers(lua_State *L) {
   int base = lua_gettop(L);
   luaL_checkstack(L, 20, NULL);
   for (; loop.at < loop.count; loop.at++) {
-    if (lumap_control_is_stopped(loop.control, loop.call)) break;
+    if (lumap_control_is_stopped(loop.control, loop.call, loop.first + loop.at)) break;
     atomic_store_explicit(&loop.control->index, loop.first + loop.at, memory_order_relaxed);
     lua_pushvalue(L, 1);
     push_item(L, &loop, loop.at);
     lua_call(L, 1, LUA_MULTRET);
     if (lua_gettop(L) != base + 1 || !store_result(L, &loop, loop.at)) {
       lumap_push_integer(L, (int64_t)loop.at);
+      lua_pushboolean(L, 1);
+      lua_insert(L, base + 1);
       lua_insert(L, base + 1);
       return lua_gettop(L) - base;
     }

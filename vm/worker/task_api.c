@@ -220,6 +220,12 @@ static int task_index(lua_State *L) {
   return 1;
 }
 
+/* stop_from(task, index): this worker, and those that share the call's memory, begin no later item. */
+static int task_stop_from(lua_State *L) {
+  lumap_call_stop_from(to_task(L)->call, (uint64_t)luaL_checknumber(L, 2));
+  return 0;
+}
+
 /* hide_index(hidden): what parallel.index() tells while a call without item indexes runs. */
 static int task_hide_index(lua_State *L) {
   lumap_runtime_get(L)->hides_index = lua_toboolean(L, 1);
@@ -231,7 +237,8 @@ void lumap_task_api_open(lua_State *L) {
       {"info", task_info},     {"scope", task_scope},   {"log", task_log},
       {"entry", task_entry},   {"items", task_items},   {"memory", task_memory},
       {"unpack", task_unpack}, {"finish", task_finish}, {"finish_numbers", task_finish_numbers},
-      {"index", task_index},   {"hide_index", task_hide_index}, {NULL, NULL},
+      {"index", task_index},   {"hide_index", task_hide_index},
+      {"stop_from", task_stop_from}, {NULL, NULL},
   };
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);

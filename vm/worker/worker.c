@@ -213,7 +213,8 @@ static bool worker_run(void *executor, lumap_task *task) {
   worker *self = executor;
   lumap_runtime *outer = lumap_runtime_pumping();
   int code;
-  if (task->call && atomic_load(&task->call->cancelled)) {
+  if (task->first >= atomic_load(&task->call->stop_from) ||
+      lumap_control_is_stopped(self->runtime->control, task->call_id, task->first)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     return true;
   }
