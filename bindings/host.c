@@ -84,13 +84,19 @@ static lumap_result fail(lumap *host, lumap_result result, const char *message) 
   return result;
 }
 
-/* What the stock interpreter makes of an error: its text, and a traceback unless the error tells by itself. */
+/* What the stock interpreter makes of an error. LuaJIT adds a traceback also to what __tostring gives, has none for a
+ * value without it, and keeps silent about nil; 5.4 takes a string from __tostring as it is. */
 static int add_traceback(lua_State *L) {
   const char *text = lua_tostring(L, 1);
-  if (!text) {
-    if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1)) return 1;
-    text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+  if (!text && luaL_callmeta(L, 1, "__tostring")) {
+    if (!LUMAP_VM_IS_LUAJIT && lua_type(L, -1) == LUA_TSTRING) return 1;
+    if (LUMAP_VM_IS_LUAJIT) text = lua_tostring(L, -1);
   }
+  if (!text && LUMAP_VM_IS_LUAJIT) {
+    lua_pushstring(L, lua_isnil(L, 1) ? "" : "(error object is not a string)");
+    return 1;
+  }
+  if (!text) text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
   luaL_traceback(L, L, text, 1);
   return 1;
 }
@@ -141,11 +147,21 @@ static int push_arguments(lua_State *L, int argc, char *const *argv) {
   for (int i = 0; i < argc; i++) lua_pushstring(L, argv[i]);
   if (argc >= 0) return argc;
   lua_getglobal(L, "arg");
-  if (!lua_istable(L, -1)) luaL_error(L, "'arg' is not a table");
+  if (!lua_istable(L, -1)) {
+    if (!LUMAP_VM_IS_LUAJIT) luaL_error(L, "'arg' is not a table");
+    lua_pop(L, 1);
+    return 0;
+  }
   table = lua_gettop(L);
   argc = (int)lumap_rawlen(L, table);
   luaL_checkstack(L, argc + 3, "too many arguments to script");
-  for (int i = 1; i <= argc; i++) lua_rawgeti(L, table, i);
+  for (int i = 1; i <= argc; i++) {
+    lua_rawgeti(L, table, i);
+    if (LUMAP_VM_IS_LUAJIT && lua_isnil(L, -1)) {
+      lua_pop(L, 1);
+      argc = i - 1;
+    }
+  }
   lua_remove(L, table);
   return argc;
 }
@@ -217,14 +233,20 @@ static bool is_incomplete(lua_State *L) {
   return false;
 }
 
+/* With a call alone behind it `return` makes a tail call, and LuaJIT then knows no place for the call's errors: there a
+ * nil stands in front. */
+static const char *const expression_prefix = LUMAP_VM_IS_LUAJIT ? "return nil, " : "return ";
+
 static int eval_body(lua_State *L) {
   entry *e = lua_touserdata(L, 1);
   int status, results;
-  lua_pushliteral(L, "return ");
+  bool has_extra_nil = LUMAP_VM_IS_LUAJIT;
+  lua_pushstring(L, expression_prefix);
   lua_pushlstring(L, e->text, e->size);
   lua_concat(L, 2);
   status = lumap_load(L, lua_tostring(L, -1), lumap_rawlen(L, -1), e->name, "t");
   if (status != 0) {
+    has_extra_nil = false;
     lua_pop(L, 1);
     status = lumap_load(L, e->text, e->size, e->name, "t");
   }
@@ -235,6 +257,7 @@ static int eval_body(lua_State *L) {
   lua_replace(L, 2);
   lua_settop(L, 2);
   call(L, 0, LUA_MULTRET);
+  if (has_extra_nil) lua_remove(L, 2);
   results = lua_gettop(L) - 1;
   e->result = LUMAP_OK;
   if (results == 0) return 0;
@@ -242,7 +265,10 @@ static int eval_body(lua_State *L) {
   luaL_checkstack(L, 4, "too many results to print");
   lua_getglobal(L, "print");
   lua_insert(L, 2);
-  call(L, results, 0);
+  if (lua_pcall(L, results, 0, 0) != 0) {
+    const char *reason = lua_tostring(L, -1);
+    return luaL_error(L, "error calling 'print' (%s)", reason ? reason : "no message");
+  }
   e->result = LUMAP_OK;
   return 0;
 }
@@ -273,19 +299,14 @@ lumap_result lumap_set_arguments(lumap *host, int argc, char *const *argv, int s
 
 static int require_body(lua_State *L) {
   entry *e = lua_touserdata(L, 1);
-  const char *equals = strchr(e->text, '='), *name = e->text, *end;
-  if (LUMAP_VM_IS_LUAJIT) {
-    equals = NULL;
-  } else if (equals) {
-    name = equals + 1;
-  }
+  const char *equals = LUMAP_VM_IS_LUAJIT ? NULL : strchr(e->text, '=');
+  const char *name = equals ? equals + 1 : e->text;
   lua_getglobal(L, "require");
   lua_pushstring(L, name);
   call(L, 1, 1);
   e->result = LUMAP_OK;
   if (LUMAP_VM_IS_LUAJIT) return 0;
-  end = equals ? equals : e->text + strcspn(e->text, "-");
-  lua_pushlstring(L, e->text, (size_t)(end - e->text));
+  lua_pushlstring(L, e->text, equals ? (size_t)(equals - e->text) : strlen(e->text));
   lua_insert(L, -2);
   lumap_push_globals(L);
   lua_insert(L, -3);

@@ -90,7 +90,8 @@ enum { LUMAP_ARG_TABLE = -1 };
  * skipped. Results are dropped. */
 LUMAP_API lumap_result lumap_run_file(lumap *runtime, const char *path, int argc, char *const *argv);
 
-/* Runs `size` bytes of Lua source (not bytecode) likewise. `name` is the chunk's name as Lua means it ("=name", "@file"). */
+/* Runs `size` bytes of Lua source (not bytecode) likewise. `name` is the chunk's name as Lua means it ("=name",
+ * "@file"). */
 LUMAP_API lumap_result lumap_run_string(lumap *runtime, const char *code, size_t size, const char *name, int argc,
                                         char *const *argv);
 
@@ -104,8 +105,8 @@ LUMAP_API lumap_result lumap_eval(lumap *runtime, const char *code, size_t size,
 LUMAP_API lumap_result lumap_query(lumap *runtime, const char *code, size_t size, int argc, char *const *argv,
                                    const char **text);
 
-/* As option -l of the stock interpreters: require(name). 5.4 also sets the global `name` to the result, or with "g=name"
- * the global g; LuaJIT sets none. */
+/* As option -l of the stock interpreters: require(name). 5.4 also sets the global `name` to the result, or with
+ * "g=name" the global g; LuaJIT sets none. */
 LUMAP_API lumap_result lumap_require(lumap *runtime, const char *name);
 
 /* The message of the last call that failed, with a traceback when Lua code raised it; "" before the first failure.
