@@ -84,6 +84,12 @@ function Call:close()
   self.job:close()
 end
 
+--- Closes the call and ends what runs.
+function Call:abort()
+  self.job:abort()
+  self:close()
+end
+
 --- Notes that an item failed, or (index nil) that the call did. Ends the supply of items if that is the policy.
 function Call:fail(index, failure)
   if getmetatable(failure) ~= Error then failure = Error.new(failure) end

@@ -88,6 +88,9 @@ typedef struct lumap_backend {
   /* Ends what runs, at once: items in progress are not finished. Their tasks are finished as CANCELLED or DIED, or as
    * DONE with what was done, the last of them at the latest when close() has returned. */
   void (*stop)(lumap_crew *crew);
+  /* Ends the item that the worker runs if it belongs to the call that control->stop_call names; its task is finished as
+   * CANCELLED. Does not wait, and may come too late or in vain (a C function that does not return). NULL: cannot. */
+  void (*end_item)(lumap_crew *crew, lumap_worker *worker);
   /* Waits for the workers, which have been told to end by the feed or by stop, and frees the crew's own part. */
   void (*close)(lumap_crew *crew);
 } lumap_backend;

@@ -98,7 +98,8 @@ static void scan(process_crew *own) {
     started = !feed_child(own, child, 1) || child->state != LUMAP_CHILD_ABSENT;
   }
   own->scan_due = started;
-  for (int i = 0; i < own->count && !started; i++) feed_ahead(own, &own->children[i]);
+  for (int i = 0; i < own->count && !started; i++)
+    feed_ahead(own, &own->children[i]);
 }
 
 /* A child that gave a result, or died, makes room. Those that died leave work to others, too. */

@@ -26,7 +26,8 @@ void lumap_call_release(lumap_call *call) {
 
 void lumap_call_stop_from(lumap_call *call, uint64_t index) {
   uint64_t now = atomic_load(&call->stop_from);
-  while (index < now && !atomic_compare_exchange_weak(&call->stop_from, &now, index)) continue;
+  while (index < now && !atomic_compare_exchange_weak(&call->stop_from, &now, index))
+    continue;
 }
 
 bool lumap_call_append(lumap_call *call, lumap_bytes *bytes) {

@@ -50,7 +50,7 @@ typedef struct lumap_log_entry {
 
 typedef struct lumap_call {
   atomic_uint references;
-  uint32_t id; /* unique within a pool, never zero */
+  uint32_t id;                /* unique within a pool, never zero */
   _Atomic uint64_t stop_from; /* items from this index on are not begun any more; UINT64_MAX: all may be */
   lumap_log_entry *log_first, *log_last;
   uint32_t log_count;
@@ -85,8 +85,8 @@ typedef struct lumap_task {
 /* The part of a worker that both sides see at any time; in shared memory for a process. */
 typedef struct lumap_control {
   _Atomic uint64_t index;     /* the item that runs, 0 between tasks. Written by the worker, one plain store an item */
-  _Atomic uint64_t stop_call; /* the worker begins no new item of this call; LUMAP_STOP_ALL: of any. Second, and a word as
-                                 wide as `index`: stdlib/parallel/loops.lua reads it there */
+  _Atomic uint64_t stop_call; /* the worker begins no new item of this call; LUMAP_STOP_ALL: of any. Second, and a word
+                                 as wide as `index`: stdlib/parallel/loops.lua reads it there */
   _Atomic uint64_t stop_from; /* of that call: items from this index on; those before it go on */
   _Atomic uint32_t call;      /* id of the call whose task runs, 0 between tasks. Written by the worker */
   _Atomic uint32_t begun;     /* process: how many tasks this child has begun to read. Written by the worker */

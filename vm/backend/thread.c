@@ -365,9 +365,20 @@ static void thread_stop(lumap_crew *crew) {
     give_up(&own->workers[i]);
 }
 
+/* The handler looks whether the item that runs then is of the call that shall end. */
+static void thread_end_item(lumap_crew *crew, lumap_worker *worker) {
+  thread_crew *own = crew->own;
+  thread_worker *me = worker->own;
+  if (own->stop_signal == 0 || !claim_signal(own->stop_signal)) return;
+  pthread_mutex_lock(&me->lock);
+  if (me->busy && !me->given_up) pthread_kill((pthread_t)me->thread, own->stop_signal);
+  pthread_mutex_unlock(&me->lock);
+}
+
 const lumap_backend lumap_backend_thread = {
     .name = "thread",
     .open = thread_open,
     .stop = thread_stop,
+    .end_item = thread_end_item,
     .close = thread_close,
 };

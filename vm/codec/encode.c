@@ -306,17 +306,19 @@ static void put_parts(lumap_encoder *e, int index, int metatable, bool fill, con
 static void defer(lumap_encoder *e, int index, const lumap_step *step) {
   lua_State *L = e->L;
   lumap_sink *sink = &e->sink;
-  int list = sink->deferred, at = (int)(3 * sink->deferred_count++);
+  int list = sink->deferred, at = (int)(LUMAP_DEFERRED_SLOTS * sink->deferred_count++), up;
   if (lua_isnil(L, list)) {
     lua_newtable(L);
     lua_replace(L, list);
   }
   lua_pushvalue(L, index);
-  lua_rawseti(L, list, at + 1);
+  lua_rawseti(L, list, at + LUMAP_DEFERRED_TABLE);
   lua_pushnumber(L, (lua_Number)lumap_sink_remember(e, index));
-  lua_rawseti(L, list, at + 2);
-  lumap_path_push(L, step);
-  lua_rawseti(L, list, at + 3);
+  lua_rawseti(L, list, at + LUMAP_DEFERRED_OFFSET);
+  lumap_path_push_part(L, step, &up);
+  lua_rawseti(L, list, at + LUMAP_DEFERRED_PATH);
+  lua_pushinteger(L, up);
+  lua_rawseti(L, list, at + LUMAP_DEFERRED_UP);
   lumap_put_u8(sink->out, LUMAP_TAG_DEFERRED | LUMAP_SHARED);
 }
 
@@ -324,19 +326,18 @@ static void put_deferred(lumap_encoder *e) {
   lua_State *L = e->L;
   lumap_sink *sink = &e->sink;
   while (sink->deferred_done < sink->deferred_count) {
-    int at = (int)(3 * sink->deferred_done++), top = lua_gettop(L);
-    lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, 0, NULL, NULL};
-    for (int i = 1; i <= 3; i++) lua_rawgeti(L, sink->deferred, at + i);
-    root.text = lua_tostring(L, top + 3);
-    lumap_put_u8(sink->out, LUMAP_TAG_FILL);
-    lumap_put_varint(sink->out, (uint64_t)lua_tonumber(L, top + 2));
+    int at = (int)(LUMAP_DEFERRED_SLOTS * sink->deferred_done++), table = lua_gettop(L) + 1;
+    lumap_step root = {NULL, LUMAP_STEP_DEFERRED, sink->deferred, (int)sink->deferred_done, NULL, NULL};
+    lua_rawgeti(L, sink->deferred, at + LUMAP_DEFERRED_TABLE);
     /* Done with: a long chain is not held twice. */
-    for (int i = 1; i <= 3; i++) {
-      lua_pushnil(L);
-      lua_rawseti(L, sink->deferred, at + i);
-    }
-    put_parts(e, top + 1, lua_getmetatable(L, top + 1) ? top + 4 : 0, true, &root);
-    lua_settop(L, top);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, sink->deferred, at + LUMAP_DEFERRED_TABLE);
+    lua_rawgeti(L, sink->deferred, at + LUMAP_DEFERRED_OFFSET);
+    lumap_put_u8(sink->out, LUMAP_TAG_FILL);
+    lumap_put_varint(sink->out, (uint64_t)lua_tonumber(L, -1));
+    lua_pop(L, 1);
+    put_parts(e, table, lua_getmetatable(L, table) ? table + 1 : 0, true, &root);
+    lua_settop(L, table - 1);
   }
   sink->deferred_count = sink->deferred_done = 0;
 }

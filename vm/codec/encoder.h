@@ -13,7 +13,7 @@ typedef struct lumap_sink {
   lumap_map *seen;
   uint64_t base; /* offset that the first byte of `out` stands for */
   bool is_log;
-  int deferred;  /* stack index of the list of deferred tables: table, offset, path, table, offset, path... */
+  int deferred;  /* stack index of the list of deferred tables (path.h), nil before the first */
   uint64_t deferred_count, deferred_done;
 } lumap_sink;
 

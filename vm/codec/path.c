@@ -40,7 +40,34 @@ void lumap_path_push_function(lua_State *L, int index) {
 
 static bool starts_subject(const lumap_step *step) {
   return step->kind == LUMAP_STEP_ROOT || step->kind == LUMAP_STEP_UPVALUE || step->kind == LUMAP_STEP_GLOBAL ||
-         step->kind == LUMAP_STEP_ENVIRONMENT;
+         step->kind == LUMAP_STEP_ENVIRONMENT || step->kind == LUMAP_STEP_DEFERRED;
+}
+
+/* Pushes slot `slot` of entry `number`. */
+static void push_deferred_slot(lua_State *L, int list, int number, int slot) {
+  lua_rawgeti(L, list, (number - 1) * LUMAP_DEFERRED_SLOTS + slot);
+}
+
+/* Pushes the way to a deferred table: the outermost part, dots, and the last parts when there are many. */
+static void push_way(lua_State *L, int list, int number) {
+  enum { LAST_PARTS = 2 };
+  int top = lua_gettop(L), parts = 0, up = number;
+  while (up > 0) {
+    int at = up;
+    push_deferred_slot(L, list, at, LUMAP_DEFERRED_UP);
+    up = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    if (parts < LAST_PARTS || up == 0) {
+      if (parts >= LAST_PARTS + 1) {
+        lua_pushliteral(L, " ... ");
+        lua_insert(L, top + 1);
+      }
+      push_deferred_slot(L, list, at, LUMAP_DEFERRED_PATH);
+      lua_insert(L, top + 1);
+    }
+    parts++;
+  }
+  lua_concat(L, lua_gettop(L) - top);
 }
 
 /* Appends the fields between the subject and `step`, outermost first. [-1, +1] */
@@ -71,6 +98,11 @@ void lumap_path_push(lua_State *L, const lumap_step *step) {
   const lumap_step *subject = step;
   luaL_checkstack(L, 10, NULL);
   while (!starts_subject(subject)) subject = subject->up;
+  if (subject->kind == LUMAP_STEP_DEFERRED) {
+    push_way(L, subject->index, subject->number);
+    append_fields(L, step);
+    return;
+  }
   if (subject->kind == LUMAP_STEP_ROOT) {
     if (subject->number > 0) lua_pushfstring(L, "%s[%d]", subject->text, subject->number);
     else lua_pushstring(L, subject->text);
@@ -97,6 +129,18 @@ void lumap_path_push(lua_State *L, const lumap_step *step) {
   }
   lua_concat(L, 2);
   append_outside(L, subject);
+}
+
+void lumap_path_push_part(lua_State *L, const lumap_step *step, int *deferred) {
+  const lumap_step *subject = step;
+  while (!starts_subject(subject)) subject = subject->up;
+  *deferred = subject->kind == LUMAP_STEP_DEFERRED ? subject->number : 0;
+  if (*deferred == 0) {
+    lumap_path_push(L, step);
+    return;
+  }
+  lua_pushliteral(L, "");
+  append_fields(L, step);
 }
 
 /* Pushes what the value is, and returns what to do about it. [-0, +1] */

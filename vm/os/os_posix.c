@@ -128,19 +128,19 @@ bool lumap_process_poll(pid_t process, int *signal_number, int *exit_code) {
 }
 
 const char *lumap_signal_name(int signal_number) {
-#define LUMAP_SIGNAL_LIST(X)                                                                                           \
-  X(SIGHUP)                                                                                                            \
-  X(SIGINT) X(SIGQUIT) X(SIGILL) X(SIGTRAP) X(SIGABRT) X(SIGBUS) X(SIGFPE) X(SIGKILL) X(SIGUSR1) X(SIGSEGV) X(SIGUSR2) \
-      X(SIGPIPE) X(SIGALRM) X(SIGTERM) X(SIGCHLD) X(SIGCONT) X(SIGSTOP) X(SIGTSTP) X(SIGTTIN) X(SIGTTOU) X(SIGURG)     \
-          X(SIGXCPU) X(SIGXFSZ) X(SIGVTALRM) X(SIGPROF) X(SIGSYS)
-  switch (signal_number) {
-#define LUMAP_SIGNAL_CASE(name)                                                                                        \
-  case name:                                                                                                           \
-    return #name;
-    LUMAP_SIGNAL_LIST(LUMAP_SIGNAL_CASE)
-#undef LUMAP_SIGNAL_CASE
-  default:
-    return NULL;
+  static const struct {
+    int number;
+    const char *name;
+  } names[] = {
+#define NAMED(name) {name, #name}
+      NAMED(SIGHUP),  NAMED(SIGINT),  NAMED(SIGQUIT), NAMED(SIGILL),  NAMED(SIGTRAP),   NAMED(SIGABRT), NAMED(SIGBUS),
+      NAMED(SIGFPE),  NAMED(SIGKILL), NAMED(SIGUSR1), NAMED(SIGSEGV), NAMED(SIGUSR2),   NAMED(SIGPIPE), NAMED(SIGALRM),
+      NAMED(SIGTERM), NAMED(SIGCHLD), NAMED(SIGCONT), NAMED(SIGSTOP), NAMED(SIGTSTP),   NAMED(SIGTTIN), NAMED(SIGTTOU),
+      NAMED(SIGURG),  NAMED(SIGXCPU), NAMED(SIGXFSZ), NAMED(SIGPROF), NAMED(SIGVTALRM), NAMED(SIGSYS),
+#undef NAMED
+  };
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (names[i].number == signal_number) return names[i].name;
   }
-#undef LUMAP_SIGNAL_LIST
+  return NULL;
 }

@@ -337,6 +337,16 @@ void lumap_job_cancel(lumap_job *job, uint64_t from) {
   free_tasks(&orphans);
 }
 
+void lumap_job_abort(lumap_job *job) {
+  lumap_pool *pool = job->pool;
+  lumap_job_cancel(job, 0);
+  for (int i = 0; i < pool->crew.worker_count && pool->crew.backend->end_item && !pool->joined; i++) {
+    lumap_worker *worker = &pool->crew.workers[i];
+    if (worker->control && atomic_load(&worker->control->call) == job->call.id)
+      pool->crew.backend->end_item(&pool->crew, worker);
+  }
+}
+
 void lumap_job_close(lumap_job *job) {
   lumap_pool *pool;
   lumap_list finished;

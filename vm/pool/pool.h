@@ -78,6 +78,9 @@ lumap_task *lumap_job_collect(lumap_job *job);
  * item that runs, with the results so far. Items before it go on. */
 void lumap_job_cancel(lumap_job *job, uint64_t from);
 
+/* As lumap_job_cancel from 0, and ends the items that run, where the back-end can. */
+void lumap_job_abort(lumap_job *job);
+
 /* The caller is done with the job: cancels what is left, tells the workers to forget the call, drops the caller's
  * reference. NULL is fine. */
 void lumap_job_close(lumap_job *job);

@@ -21,6 +21,9 @@ void lumap_core_open_codec(lua_State *L);
 /* pool, and the methods of pools and jobs */
 void lumap_core_open_pool(lua_State *L);
 
+/* The back-end of that name; NULL if this build has none. */
+const lumap_backend *lumap_core_find_backend(const char *name);
+
 /* Runs one task of a serial pool on this thread; false when there is none. */
 bool lumap_core_pump(lumap_runtime *runtime, void *pool);
 

@@ -44,7 +44,7 @@ static int pool_collect(lua_State *L) {
   return 0;
 }
 
-static const lumap_backend *find_backend(const char *name) {
+const lumap_backend *lumap_core_find_backend(const char *name) {
   static const lumap_backend *const backends[] = {&lumap_backend_serial, &lumap_backend_thread,
                                                   &lumap_backend_process};
   for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
@@ -88,7 +88,7 @@ static int core_pool(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
   lumap_error error = {LUMAP_E_OK, ""};
   lumap_pool_options options = {
-      .backend = find_backend(luaL_checkstring(L, 1)),
+      .backend = lumap_core_find_backend(luaL_checkstring(L, 1)),
       .executor = runtime->executor,
       .host = runtime,
       .stop_signal = runtime->stop_signal,
@@ -514,6 +514,12 @@ static int job_cancel(lua_State *L) {
   return 0;
 }
 
+/* abort(): cancels, and ends the items that run where that is possible. */
+static int job_abort(lua_State *L) {
+  lumap_job_abort(check_job(L)->job);
+  return 0;
+}
+
 void lumap_core_open_pool(lua_State *L) {
   static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
   static const luaL_Reg pool_methods[] = {
@@ -524,7 +530,7 @@ void lumap_core_open_pool(lua_State *L) {
       {"define", job_define}, {"globals", job_globals}, {"classes", job_classes}, {"paths", job_paths}, {"begin", job_begin},
       {"numbers", job_numbers}, {"values", job_values}, {"submit", job_submit},   {"collect", job_collect},
       {"results", job_results}, {"death", job_death},   {"outstanding", job_outstanding},
-      {"cancel", job_cancel},   {"close", job_close},   {NULL, NULL},
+      {"cancel", job_cancel},   {"abort", job_abort},   {"close", job_close},   {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);

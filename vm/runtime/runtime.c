@@ -64,7 +64,12 @@ static int furnish(lua_State *L) {
 }
 
 lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error) {
-  lumap_runtime *runtime = calloc(1, sizeof *runtime);
+  lumap_runtime *runtime;
+  if (options->backend && !lumap_core_find_backend(options->backend)) {
+    lumap_error_set(error, LUMAP_E_WORKER, "there is no back-end '%s' in this build", options->backend);
+    return NULL;
+  }
+  runtime = calloc(1, sizeof *runtime);
   if (!runtime) goto no_memory;
   runtime->executor = options->executor;
   runtime->worker = options->worker;
@@ -104,7 +109,11 @@ lumap_runtime *lumap_runtime_get(lua_State *L) {
 static void raise_interrupted(lua_State *L, lua_Debug *info) {
   (void)info;
   lua_sethook(L, NULL, 0, 0);
-  luaL_error(L, "interrupted!");
+  /* The place where it happened, as the stock interpreters give it: LuaJIT's hooks have no level of their own. */
+  luaL_where(L, LUMAP_VM_IS_LUAJIT ? 0 : 1);
+  lua_pushliteral(L, "interrupted!");
+  lua_concat(L, 2);
+  lua_error(L);
 }
 
 static void hook_main(lua_State *L, lua_Debug *info) {

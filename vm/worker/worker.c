@@ -60,8 +60,14 @@ static int worker_exit(lua_State *L) {
 
 static void worker_interrupt(void *executor) {
   worker *self = executor;
+  lumap_control *control = self->runtime->control;
+  uint64_t stop = atomic_load(&control->stop_call);
+  if (stop != LUMAP_STOP_ALL && stop != atomic_load(&control->call)) return;
   atomic_store(&self->interrupted, true);
   lumap_set_urgent_hook(self->runtime->L, raise_stop);
+  /* It may be asleep. */
+  atomic_store(&self->runtime->interrupted, true);
+  lumap_event_signal(&self->runtime->event);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
