@@ -1,0 +1,149 @@
+-- SPDX-License-Identifier: MIT
+--
+-- codec.register: objects of a registered class cross as what their pack function makes of them.
+
+local describe, it, assert = describe, it, assert
+require("spec.support.globals")()
+
+local codec = require("codec")
+local crossings = require("spec.support.crossings")
+local interpreter = require("spec.support.interpreter")
+local parallel = require("parallel")
+
+local Set = { __name = "Set" }
+Set.__index = Set
+
+local function new_set(list)
+  local set = setmetatable({ cache = io.tmpfile(), has = {} }, Set)
+  for _, value in ipairs(list) do
+    set.has[value] = true
+  end
+  return set
+end
+
+local function pack(set)
+  local list = {}
+  for value in pairs(set.has) do
+    list[#list + 1] = value
+  end
+  return list
+end
+
+local function unpack_set(list)
+  return new_set(list)
+end
+
+codec.register("spec.Set", Set, pack, unpack_set)
+
+crossings.each(function(cross)
+  it("an object crosses as its class packs it", function()
+    local set = cross(new_set({ "a", "b" }))
+    assert.equal(Set, getmetatable(set))
+    assert.same({ a = true, b = true }, set.has)
+    assert.equal("file", io.type(set.cache))
+  end)
+
+  it("objects within others, shared and in cycles", function()
+    local set = new_set({ "a" })
+    local result = cross({ set, { set }, list = { new_set({ 1, 2, 3 }) } })
+    assert.equal(result[1], result[2][1])
+    assert.same({ true, true, true }, result.list[1].has)
+  end)
+end)
+
+crossings.each_map(function(_, with)
+  it("a worker makes and takes objects of the class", function()
+    local sets, sizes = parallel.map(function(set)
+      local count = 0
+      for _ in pairs(set.has) do
+        count = count + 1
+      end
+      set.has.more = true
+      return set, count
+    end, { new_set({ 1 }), new_set({ 1, 2 }) }, with({ chunk = 1 }))
+    assert.same({ 1, 2, n = 2 }, sizes)
+    assert.same({ true, more = true }, sets[1].has)
+    assert.equal(Set, getmetatable(sets[2]))
+  end)
+
+  it("a class that is registered while workers run reaches them", function()
+    parallel.map(math.sqrt, { 1 }, with())
+    local Late = { __name = "Late" }
+    codec.register("spec.Late", Late, function(object)
+      return object.x
+    end, function(x)
+      return setmetatable({ x = x + 1 }, Late)
+    end)
+    local list = parallel.map(function(object)
+      return object
+    end, { setmetatable({ x = 1, file = io.stdout, co = coroutine.create(print) }, Late) }, with())
+    assert.equal(Late, getmetatable(list[1]))
+    assert.equal(3, list[1].x)
+    assert.is_nil(list[1].co)
+  end)
+end)
+
+describe("a registration", function()
+  it("replaces an earlier one of the same name", function()
+    local First, Second = { __name = "First" }, { __name = "Second" }
+    codec.register("spec.Replaced", First, function()
+      return "first"
+    end, function(value)
+      return setmetatable({ value }, First)
+    end)
+    codec.register("spec.Replaced", Second, function()
+      return "second"
+    end, function(value)
+      return setmetatable({ value }, Second)
+    end)
+    local object = codec.decode(codec.encode(setmetatable({}, Second)))
+    assert.equal(Second, getmetatable(object))
+    assert.equal("second", object[1])
+  end)
+
+  it("refuses arguments of a wrong type, and names what is wrong", function()
+    for _, arguments in ipairs({
+      { 1, {}, print, print },
+      { "spec.X", 1, print, print },
+      { "spec.X", {}, 1, print },
+      { "spec.X", {}, print, "x" },
+      { "", {}, print, print },
+    }) do
+      local ok, message = pcall(codec.register, arguments[1], arguments[2], arguments[3], arguments[4])
+      assert.is_false(ok)
+      assert.is_truthy(message:find("register", 1, true), message)
+    end
+  end)
+
+  it("that the other side lacks is an error that names the class", function()
+    local bytes = codec.encode(new_set({ "a" }))
+    local result = interpreter.run_code("print(pcall(codec.decode, io.read('*a')))", { stdin = bytes })
+    assert.equal("", result.stderr)
+    assert.is_truthy(result.stdout:find("^false\t"), result.stdout)
+    assert.is_truthy(result.stdout:find("spec.Set", 1, true), result.stdout)
+  end)
+
+  it("whose functions fail is an error of the item, with the reason", function()
+    local Bad = { __name = "Bad" }
+    codec.register("spec.Bad", Bad, function(object)
+      if object.where == "pack" then
+        error("cannot pack this")
+      end
+      return object.where
+    end, function()
+      error("cannot unpack this")
+    end)
+    for where, kind in pairs({ pack = "encode", unpack = "decode" }) do
+      local items = { 1, setmetatable({ where = where }, Bad), 3 }
+      local list = parallel.map(function(x)
+        return type(x)
+      end, items, { workers = 1, errors = "collect", chunk = 1 })
+      assert.equal("number", list[1])
+      assert.equal("number", list[3])
+      assert.is_nil(list[2])
+      assert.equal(kind, list.errors[2].kind)
+      assert.equal(2, list.errors[2].index)
+      assert.is_truthy(list.errors[2].message:find("cannot " .. where .. " this", 1, true), list.errors[2].message)
+    end
+  end)
+end)

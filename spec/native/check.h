@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * check.h - what the native tests share: a line `ok NAME` or `not ok NAME REASON` for each test.
+ *
+ * A test is a function without arguments that returns at its first failed check. With arguments a program runs only the
+ * tests that they name; with --list it prints all names instead. A test that hangs is killed by SIGALRM after `limit_s`
+ * seconds, its name being the last line. A test that fails leaves behind what it had open, threads that use its stack
+ * included, so the program ends there.
+ */
+#ifndef LUMAP_SPEC_NATIVE_CHECK_H
+#define LUMAP_SPEC_NATIVE_CHECK_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct check_test {
+  const char *name;
+  void (*body)(void);
+} check_test;
+
+static char check_reason[600];
+
+/* Fails the test, whose function returns. */
+#define CHECK(condition, ...)                                                                                          \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      int at_ = snprintf(check_reason, sizeof check_reason, "line %d: %s; ", __LINE__, #condition);                    \
+      if (at_ < (int)sizeof check_reason) snprintf(check_reason + at_, sizeof check_reason - at_, __VA_ARGS__);        \
+      return;                                                                                                          \
+    }                                                                                                                  \
+  } while (0)
+
+/* For a function that was called by a test and may have failed. */
+#define CHECK_SO_FAR()                                                                                                 \
+  do {                                                                                                                 \
+    if (check_reason[0]) return;                                                                                       \
+  } while (0)
+
+static inline bool check_is_wanted(const char *name, int argc, char **argv) {
+  bool wanted = argc < 2;
+  for (int i = 1; i < argc; i++)
+    wanted = wanted || strcmp(argv[i], name) == 0;
+  return wanted;
+}
+
+/* Runs `count` tests; the exit status for main, if it returns. `after` (may be NULL) runs after each: a check of its
+ * own. */
+static inline int check_run(const check_test *tests, size_t count, int limit_s, void (*after)(void), int argc,
+                            char **argv) {
+  bool list = argc == 2 && strcmp(argv[1], "--list") == 0;
+  for (size_t i = 0; i < count; i++) {
+    if (list) puts(tests[i].name);
+    if (list || !check_is_wanted(tests[i].name, argc, argv)) continue;
+    check_reason[0] = '\0';
+    printf("# %s\n", tests[i].name);
+    fflush(stdout);
+    alarm((unsigned)limit_s);
+    tests[i].body();
+    if (!check_reason[0] && after) after();
+    alarm(0);
+    check_reason[strcspn(check_reason, "\n")] = '\0';
+    if (check_reason[0]) {
+      printf("not ok %s %s\n", tests[i].name, check_reason);
+      fflush(stdout);
+      _exit(EXIT_FAILURE);
+    }
+    printf("ok %s\n", tests[i].name);
+    fflush(stdout);
+  }
+  return EXIT_SUCCESS;
+}
+
+#endif

@@ -1,0 +1,62 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Runs one suite on every back-end.
+--
+--     backends.each(function(with)
+--       it("squares", function()
+--         assert.same({ 1, 4, n = 2 }, parallel.map(square, { 1, 2 }, with { chunk = 1 }))
+--       end)
+--     end)
+--
+-- `with` makes the options of a call: back-end and number of workers, and what it is given beside.
+
+local busted = require("busted")
+
+local backends = {}
+
+--- Those that this machine's build has and that keep their workers from one call to the next.
+backends.names = { "serial", "thread", "process" }
+
+--- One, two, and two that divide hardly anything.
+backends.worker_counts = { 1, 2, 5, 13 }
+
+local function options_maker(backend, workers)
+  return function(more)
+    local options = { backend = backend, workers = workers }
+    for name, value in pairs(more or {}) do
+      options[name] = value
+    end
+    return options
+  end
+end
+
+--- Calls `body` once for each back-end, inside a block named after it.
+---@param body fun(with: function, backend: string, workers: integer)
+---@param names table|nil back-ends; default: all
+---@param workers integer|nil default: 2
+function backends.each(body, names, workers)
+  workers = workers or 2
+  for _, backend in ipairs(names or backends.names) do
+    busted.describe(("on the %s back-end"):format(backend), function()
+      body(options_maker(backend, workers), backend, workers)
+    end)
+  end
+end
+
+--- Calls `body` once for each back-end and number of workers, inside a block named after both.
+---@param body fun(with: function, backend: string, workers: integer)
+---@param names table|nil back-ends; default: all
+function backends.each_size(body, names)
+  for _, backend in ipairs(names or backends.names) do
+    for _, workers in ipairs(backends.worker_counts) do
+      busted.describe(("on the %s back-end, workers: %d,"):format(backend, workers), function()
+        body(options_maker(backend, workers), backend, workers)
+      end)
+    end
+  end
+end
+
+--- Back-ends whose workers run at the same time as the caller.
+backends.concurrent = { "thread", "process" }
+
+return backends
