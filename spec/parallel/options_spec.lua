@@ -296,35 +296,6 @@ describe("submit, apply, sleep", function()
   end)
 end)
 
-describe("a verb of a later version", function()
-  local function assert_named(name, call)
-    local ok, message = pcall(call)
-    assert.is_false(ok, name)
-    assert.is_truthy(message:find(name, 1, true), message)
-    assert.is_nil(message:find("attempt to", 1, true), message)
-  end
-
-  it("is refused by name", function()
-    for _, name in ipairs({ "reduce", "mapreduce", "buffer", "channel", "counter", "wait", "report", "scaling" }) do
-      assert_named(name, function()
-        parallel[name](identity, { 1 })
-      end)
-    end
-    local pool = parallel.pool({ workers = 1, backend = "serial" })
-    local future = pool:submit(identity, 1)
-    for _, name in ipairs({ "map_async", "reduce", "mapreduce", "stats" }) do
-      assert_named(name, function()
-        pool[name](pool, identity, { 1 })
-      end)
-    end
-    assert_named("on_done", function()
-      future:on_done(identity)
-    end)
-    pool:close()
-    pool:join()
-  end)
-end)
-
 describe("the environment", function()
   local function run(code, environment)
     local result = interpreter.run_code(code, { env = environment })

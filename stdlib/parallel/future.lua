@@ -20,7 +20,7 @@ function Future.start(pool, fn, opts, ...)
   local self = setmetatable({ call = call, columns = {}, settled = false }, Future)
   -- Sent now, not when somebody asks.
   call:supply()
-  if call.closed then call:finish() end
+  if call.closed or call.error then call:finish() end
   return self
 end
 

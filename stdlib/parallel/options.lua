@@ -79,12 +79,11 @@ function options.is_callable(value)
 end
 
 --- Checks the options given to `verb`. `scope` is "call" for the method of an explicit pool, which has its own back-end
---- and workers; "pool" for making one; nil for the module's verbs, which take both. Returns a table, never nil.
-function options.check(verb, opts, scope, level)
+--- and workers; "pool" for making one; nil for the module's verbs, which take both. They are argument `number` of the
+--- verb. Returns a table, never nil.
+function options.check(verb, opts, scope, number, level)
   if opts == nil then return {} end
-  if type(opts) ~= "table" then
-    error(("bad options to '%s' (table expected, got %s)"):format(verb, shown(opts)), level + 2)
-  end
+  if type(opts) ~= "table" then options.bad_argument(verb, number, "table of options", opts, level + 1) end
   for name, value in pairs(opts) do
     local option = known[name]
     if not option then

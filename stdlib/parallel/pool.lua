@@ -40,19 +40,19 @@ end
 ---@return parallel.Pool
 ---@nodiscard
 function Pool.new(opts)
-  return start(options.check("pool", opts, "pool", 1), 1)
+  return start(options.check("pool", opts, "pool", 1, 1), 1)
 end
 
 local function with_backend(name, backend)
   return function(workers, opts)
     local all = {}
-    for key, value in pairs(options.check(name, opts, "pool", 1)) do all[key] = value end
+    for key, value in pairs(options.check(name, opts, "pool", 2, 1)) do all[key] = value end
     if all.backend and all.backend ~= backend then
       error(("option 'backend' to '%s' is \"%s\" (leave it out, or call parallel.pool)"):format(name, all.backend), 2)
     end
     if workers ~= nil then all.workers = workers end
     all.backend = backend
-    return start(options.check(name, all, "pool", 1), 1)
+    return start(options.check(name, all, "pool", 2, 1), 1)
   end
 end
 
@@ -81,11 +81,15 @@ function Pool.warm(opts, level)
   return pool
 end
 
---- Raises unless this is a pool, and takes work.
-function Pool.check_open(self, verb, level)
+local function check_self(self, verb, level)
   if getmetatable(self) ~= Pool then
     error(("'%s' of a pool needs the pool: call it as pool:%s(...)"):format(verb, verb), level + 2)
   end
+end
+
+--- Raises unless this is a pool, and takes work.
+function Pool.check_open(self, verb, level)
+  check_self(self, verb, level + 1)
   if self.core:is_closed() then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
 end
 
@@ -100,32 +104,35 @@ function Pool:starmap(fn, items, opts) return verbs.starmap(self, fn, items, opt
 --- Starts fn(...) on a worker.
 ---@return parallel.Future
 function Pool:submit(fn, ...)
+  Pool.check_open(self, "submit", 1)
   if not options.is_callable(fn) then options.bad_argument("submit", 1, "function", fn, 1) end
-  self:check_open("submit", 1)
   return Future.start(self, fn, {}, ...)
 end
 
 --- Runs fn(...) on a worker and returns its values.
 function Pool:apply(fn, ...)
+  Pool.check_open(self, "apply", 1)
   if not options.is_callable(fn) then options.bad_argument("apply", 1, "function", fn, 1) end
-  self:check_open("apply", 1)
   return Future.start(self, fn, {}, ...):get()
 end
 
 --- Takes no more work; what was submitted is done. Twice is no error.
 function Pool:close()
+  check_self(self, "close", 1)
   self.core:close()
 end
 
 --- Waits until all work of a closed pool is done and its workers have ended.
 --- Raises: the pool is not closed.
 function Pool:join()
+  check_self(self, "join", 1)
   if not self.core:is_closed() then error("'join' on a pool that is not closed: call close or terminate first", 2) end
   self.core:join()
 end
 
 --- Ends all work and the workers at once; futures that are not done fail with kind "cancelled".
 function Pool:terminate()
+  check_self(self, "terminate", 1)
   self.terminated = true
   self.core:terminate()
   self.core:join()

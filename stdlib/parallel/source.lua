@@ -54,8 +54,10 @@ function source.range(first, last, step)
     -- As in a numeric for loop: integers only if all are.
     first, step = first + 0.0, step + 0.0
   end
-  -- In floats: the distance between two integers may be none.
-  local n = math.floor((last + 0.0 - first) / step) + 1
+  local distance = last - first
+  -- Between two integers it may be none: then in floats.
+  if (distance < 0) ~= (last < first) then distance = last + 0.0 - first end
+  local n = math.floor(distance / step) + 1
   return setmetatable({ first = first, last = last, step = step, n = n > 0 and to_integer(n) or 0 }, Range)
 end
 

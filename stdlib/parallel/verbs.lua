@@ -15,14 +15,11 @@ local verbs = {}
 
 --- Checks the arguments and starts the call. `level` is the user's, as seen from here.
 local function start(pool, verb, fn, items, opts, spec, level)
+  if pool then require("parallel.pool").check_open(pool, verb, level) end
   if not options.is_callable(fn) then options.bad_argument(verb, 1, "function", fn, level) end
   local from = source.of(verb, items, spec.spread, level)
-  spec.opts = options.check(verb, opts, pool and "call", level)
-  if not pool then
-    pool = require("parallel.pool").warm(spec.opts, level)
-  else
-    pool:check_open(verb, level)
-  end
+  spec.opts = options.check(verb, opts, pool and "call", 3, level)
+  if not pool then pool = require("parallel.pool").warm(spec.opts, level) end
   spec.fn, spec.source = fn, from
   return Call.start(pool, spec), from
 end

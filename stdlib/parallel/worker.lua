@@ -125,7 +125,7 @@ return function(api)
 
   local function arguments(item, index)
     if type(item) ~= "table" then
-      error(("item %d is not a list of arguments but a %s"):format(index, type(item)), 0)
+      error(("item %d of starmap is not a list of arguments but a %s"):format(index, type(item)), 0)
     end
     return item
   end

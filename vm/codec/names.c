@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
  * The index is a map from an object's address to an entry number, and a flat list of two slots an entry: the number of
- * the entry it lies in (0: it is a module) and its key there. Addresses may be reused by other objects after a
- * collection, so a hit counts only if the name leads to the very object.
+ * the entry it lies in (0: it is a module) and its key there. Standard objects are kept alive, and keep their names even
+ * where a script has put something else in their place. Of others the address may be reused after a collection, so a hit
+ * counts only if the name leads to the very object.
  */
 #include "codec/names.h"
+
+#include <string.h>
 
 #include "base/map.h"
 
 enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
 
 /* Slots of the table that belongs to the index. */
-enum { ENTRIES = 1, STANDARD_GLOBALS, FINDABLE };
+enum { ENTRIES = 1, STANDARD_GLOBALS, FINDABLE, STANDARD_OBJECTS };
 
 struct lumap_names {
   lumap_map map;
@@ -93,6 +96,26 @@ static void add_modules(lua_State *L, lumap_names *names) {
   lua_pop(L, 4);
 }
 
+/* Keeps the objects of all entries alive. The table of the index is on top. [-0, +0] */
+static void keep_objects(lua_State *L, const lumap_names *names) {
+  lua_rawgeti(L, -1, ENTRIES);
+  lua_createtable(L, (int)names->count, 0);
+  for (uint64_t entry = 1; entry <= names->count; entry++) {
+    int parent;
+    lua_rawgeti(L, -2, (int)(2 * entry - 1));
+    parent = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    if (parent == 0) lumap_push_loaded(L);
+    else lua_rawgeti(L, -1, parent);
+    lua_rawgeti(L, -3, (int)(2 * entry));
+    lua_rawget(L, -2);
+    lua_rawseti(L, -3, (int)entry);
+    lua_pop(L, 1);
+  }
+  lua_rawseti(L, -3, STANDARD_OBJECTS);
+  lua_pop(L, 1);
+}
+
 static uint64_t fingerprint(lua_State *L) {
   uint64_t sum = 0;
   lumap_push_loaded(L);
@@ -138,6 +161,10 @@ void lumap_names_open(lua_State *L) {
   add_modules(L, names);
   names->standard = names->count;
   names->fingerprint = fingerprint(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  keep_objects(L, names);
+  lua_pop(L, 2);
 }
 
 lumap_names *lumap_names_get(lua_State *L) {
@@ -213,13 +240,17 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index) {
   }
   base = lua_gettop(L);
   for (int i = parts - 1; i >= 0; i--) lua_rawgeti(L, base, (int)(2 * chain[i]));
-  lua_pushvalue(L, base + 1);
-  usable = chain[parts - 1] <= names->standard || is_findable(L, owned);
-  lua_pop(L, 1);
-  lumap_push_loaded(L);
-  for (int i = 1; i <= parts; i++) step_into(L, base + i);
-  usable = usable && lua_rawequal(L, -1, index);
-  lua_pop(L, 1);
+  if (entry > names->standard) {
+    lua_pushvalue(L, base + 1);
+    usable = chain[parts - 1] <= names->standard || is_findable(L, owned);
+    lua_pop(L, 1);
+    lumap_push_loaded(L);
+    for (int i = 1; i <= parts; i++) step_into(L, base + i);
+    usable = usable && lua_rawequal(L, -1, index);
+    lua_pop(L, 1);
+  } else {
+    usable = true;
+  }
   if (!usable) {
     lua_settop(L, owned - 2);
     return 0;
@@ -231,8 +262,12 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index) {
 bool lumap_names_resolve(lua_State *L, int parts) {
   int base = lua_gettop(L) - parts;
   bool found = true;
-  lumap_push_loaded(L);
-  step_into(L, base + 1);
+  if (strcmp(lua_tostring(L, base + 1), "_G") == 0) {
+    lumap_names_push_standard_globals(L);
+  } else {
+    lumap_push_loaded(L);
+    step_into(L, base + 1);
+  }
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
     lua_getglobal(L, "require");
