@@ -516,10 +516,10 @@ static void check_death(const char *payload, int signal_number, int exit_code, c
 }
 
 static void death_by_signal(void) {
-  check_death("k9", SIGKILL, -1, "was killed by SIGKILL");
+  check_death("k9", SIGKILL, -1, "was killed by signal 9 (SIGKILL");
 }
 static void death_by_fault(void) {
-  check_death("k7", SIGBUS, -1, "was killed by SIGBUS");
+  check_death("k7", SIGBUS, -1, "was killed by signal 7 (SIGBUS");
 }
 static void death_by_real_time_signal(void) {
   check_death("k40", 40, -1, "was killed by signal 40");
@@ -531,13 +531,13 @@ static void death_by_exit_without_failure(void) {
   check_death("x0", 0, 0, "ended with exit code 0");
 }
 static void death_in_half_a_result(void) {
-  check_death("h", SIGKILL, -1, "was killed by SIGKILL");
+  check_death("h", SIGKILL, -1, "was killed by signal 9 (SIGKILL");
 }
 static void death_after_junk(void) {
   check_death("j", SIGKILL, -1, "broke the protocol (bytes that are no frame");
 }
 static void death_after_closing_the_channel(void) {
-  check_death("c", SIGKILL, -1, "was killed by SIGKILL");
+  check_death("c", SIGKILL, -1, "was killed by signal 9 (SIGKILL");
 }
 
 static void death_where_the_host_ignores_children(void) {
@@ -779,7 +779,7 @@ static void a_child_that_is_killed_before_it_is_ready(void) {
     pid_t process = fifo_read(fifo);
     CHECK(process > 0 && kill(process, SIGKILL) == 0, "%s", strerror(errno));
     lumap_task *task = fake_collect(&feed, PATIENCE);
-    CHECK(task && task->outcome == LUMAP_OUTCOME_START && strstr(task->error.message, "was killed by SIGKILL"), "%s",
+    CHECK(task && task->outcome == LUMAP_OUTCOME_START && strstr(task->error.message, "was killed by signal 9 (SIGKILL"), "%s",
           task ? task->error.message : "it does not come");
     lumap_task_free(task);
   }

@@ -208,11 +208,13 @@ end
 
 --- A random graph.
 ---@param seed integer the same graph from the same seed
----@param options table|nil functions = true: with functions
+---@param options table|nil functions = true: with functions; apart = true: what metatables and functions hold is no part
+--- of the data. In a call they are known objects, the same for all its items and for the caller, and data is not.
 ---@return any value a table, as a rule
 function graphs.random(seed, options)
   local rng = Random.new(seed)
   local with_functions = options and options.functions
+  local apart = options and options.apart
   local objects, marks = {}, 0
   local left = rng:pick({ 3, 10, 30, 100 })
   local build
@@ -240,6 +242,14 @@ function graphs.random(seed, options)
     return rng:once_in(20) and rng:once_in(2) or random_string(rng)
   end
 
+  --- What a metatable or a function holds.
+  local function held_value(depth)
+    if apart then
+      return random_scalar(rng)
+    end
+    return random_value(depth)
+  end
+
   function build(depth)
     left = left - 1
     local t = {}
@@ -261,14 +271,16 @@ function graphs.random(seed, options)
     end
     if rng:once_in(5) then
       local meta = { __name = "class " .. rng:integer(1, 100) }
-      objects[#objects + 1] = meta
-      for _ = 1, rng:integer(0, 2) do
-        meta[random_string(rng)] = random_value(depth)
+      if not apart then
+        objects[#objects + 1] = meta
       end
-      setmetatable(t, rng:once_in(4) and #objects > 0 and rng:pick(objects) or meta)
+      for _ = 1, rng:integer(0, 2) do
+        meta[random_string(rng)] = held_value(depth)
+      end
+      setmetatable(t, not apart and rng:once_in(4) and rng:pick(objects) or meta)
     end
     if with_functions and rng:once_in(3) then
-      for i, fn in ipairs(random_functions(rng, random_value(depth))) do
+      for i, fn in ipairs(random_functions(rng, held_value(depth))) do
         if rng:once_in(2) then
           rawset(t, "function " .. i, fn)
         end

@@ -93,7 +93,8 @@ end
 --- Notes that an item failed, or (index nil) that the call did. Ends the supply of items if that is the policy.
 function Call:fail(index, failure)
   if getmetatable(failure) ~= Error then failure = Error.new(failure) end
-  if not self.single then failure.index = index end
+  -- What happens before the first item belongs to none.
+  if not self.single and failure.kind ~= "init" then failure.index = index end
   self.failed = self.failed + 1
   if self.policy == "collect" then
     self.errors[index] = failure
@@ -171,19 +172,34 @@ function Call:interrupt()
   error("interrupted!", 0)
 end
 
+--- An init function failed in one worker: others may do better, so the chunk goes back, until it has failed as often as
+--- there are workers. Then the pool is good for nothing, and all its calls end. True when the chunk goes back.
+function Call:survives_init_failure(first, count)
+  local pool = self.pool
+  pool.init_failures = (pool.init_failures or 0) + 1
+  if pool.init_failures >= pool.workers then
+    self.policy = "stop"
+    return false
+  end
+  self.again[#self.again + 1] = { first, count }
+  return true
+end
+
 --- The worker that ran the chunk ended, or could not be started.
 function Call:settle_death(outcome, first, count, worker)
   local index, signal, code, message = self.job:death()
-  local failure = { worker = worker > 0 and worker or nil, message = message }
-  if self.pool.terminated then
-    failure.kind, failure.message = "cancelled", "the pool was terminated while the item ran"
-  elseif outcome == "died" then
-    local in_init = index == 0 and self.pool.init ~= nil
-    failure.kind = in_init and "init" or "died"
+  local failure = { worker = worker > 0 and worker or nil, message = message, kind = outcome }
+  if outcome == "died" then
+    if index == 0 and self.pool.init then
+      failure.kind = "init"
+    elseif self.pool.terminated then
+      failure.kind, failure.message = "cancelled", "the pool was terminated while the item ran"
+    end
     if signal ~= 0 then failure.signal = signal else failure.exit_code = code end
-  else
-    failure.kind = outcome == "memory" and "memory" or "init"
+  elseif outcome == "start" then
+    failure.kind = "init"
   end
+  if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
   if index < first or index >= first + count then index = first end
   self.done = self.done + 1
   self:fail(index, failure)
@@ -192,6 +208,22 @@ function Call:settle_death(outcome, first, count, worker)
   -- The other items of the chunk have no results: those that were done are done again.
   if index > first then self.again[#self.again + 1] = { first, index - first } end
   if index < first + count - 1 then self.again[#self.again + 1] = { index + 1, first + count - 1 - index } end
+end
+
+--- Takes in the results of a chunk. False when it goes back: its worker's init function failed.
+function Call:settle_results(place, first, done, worker, count)
+  local columns, total, at = place(first)
+  local errors = self.job:results(columns, total, at)
+  local failed = errors[1] and errors[1][2]
+  if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return false end
+  self.done = self.done + done
+  for i = 1, #errors do
+    failed = errors[i][2]
+    failed.worker = worker
+    self:fail(first + errors[i][1], failed)
+  end
+  self.source:release(first, done)
+  return true
 end
 
 --- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
@@ -217,20 +249,11 @@ function Call:receive(place, seconds)
     self.in_flight = self.in_flight - 1
     if outcome == "done" then
       self.observe(done, busy)
-      local columns, total, at = place(first)
-      local errors = job:results(columns, total, at)
-      self.done = self.done + done
-      for i = 1, #errors do
-        local failed = errors[i][2]
-        failed.worker = worker
-        self:fail(first + errors[i][1], failed)
-      end
-      self.source:release(first, done)
-      return first, done, worker
+      if self:settle_results(place, first, done, worker, count) then return first, done, worker end
     end
-    if outcome ~= "cancelled" then
+    if outcome == "died" or outcome == "memory" or outcome == "start" then
       self:settle_death(outcome, first, count, worker)
-    elseif not self.ended then
+    elseif outcome == "cancelled" and not self.ended then
       self:fail(first, { kind = "cancelled", message = "the pool was terminated before the item was run" })
       self.ended = true
     end

@@ -433,9 +433,9 @@ static void describe_end(const lumap_offspring *child, int signal_number, int ex
   else if (child->last_words.status != LUMAP_E_OK)
     snprintf(text, room, "gave up (%.200s)", child->last_words.message);
   else if (signal_number == SIGKILL)
-    snprintf(text, room, "was killed by SIGKILL (by hand, or for lack of memory)");
+    snprintf(text, room, "was killed by signal 9 (SIGKILL: by hand, or for lack of memory)");
   else if (signal_number && name)
-    snprintf(text, room, "was killed by %s", name);
+    snprintf(text, room, "was killed by signal %d (%s)", signal_number, name);
   else if (signal_number)
     snprintf(text, room, "was killed by signal %d", signal_number);
   else if (exit_code >= 0)

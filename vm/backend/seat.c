@@ -29,7 +29,7 @@ void lumap_task_fail_died(lumap_task *task, int number, uint64_t index, int sign
   task->worker = number;
   task->done = 0;
   task->ended_ns = lumap_clock_ns();
-  task->died_index = index >= task->first && index - task->first < task->count ? index : task->first;
+  task->died_index = index == 0 || (index >= task->first && index - task->first < task->count) ? index : task->first;
   task->died_signal = signal_number;
   task->died_exit = exit_code;
 }

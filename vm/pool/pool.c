@@ -350,6 +350,7 @@ void lumap_job_abort(lumap_job *job) {
 void lumap_job_close(lumap_job *job) {
   lumap_pool *pool;
   lumap_list finished;
+  int ends = 0;
   if (!job) return;
   pool = job->pool;
   if (job->outstanding > 0) lumap_job_cancel(job, 0);
@@ -361,11 +362,15 @@ void lumap_job_close(lumap_job *job) {
     lumap_task *end = job->met[i] ? lumap_task_new(LUMAP_TASK_END, NULL) : NULL;
     if (!end) continue;
     end->call_id = job->call.id;
+    ends++;
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
   }
   pthread_cond_broadcast(&pool->work);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
   wake(pool);
+  /* Where workers run only when somebody asks for results, nobody will ask for the end of a call. Mailboxes come before
+     the queue, so this runs no other task. */
+  for (; ends > 0 && pool->crew.backend->pump && !pool->joined; ends--) pool->crew.backend->pump(&pool->crew);
   lumap_call_release(&job->call);
 }

@@ -59,6 +59,7 @@ static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup
   int top = lua_gettop(L);
   lua_getglobal(L, "package");
   lumap_put_u8(setup, runtime->ignore_environment);
+  lumap_put_string(setup, runtime->program ? runtime->program : "", runtime->program ? strlen(runtime->program) : 0);
   for (int i = 0; i < 2; i++) {
     size_t size;
     const char *path;

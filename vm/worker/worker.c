@@ -75,7 +75,7 @@ static void worker_interrupt(void *executor) {
 /* The parts of a setup, as core_pool.c writes them. */
 typedef struct setup_parts {
   bool ignore_environment;
-  char *path, *cpath;
+  char *program, *path, *cpath;
   const unsigned char *init;
   size_t init_size;
 } setup_parts;
@@ -89,9 +89,10 @@ static char *get_text(lumap_reader *in) {
 static lumap_status read_setup(const lumap_bytes *setup, setup_parts *parts, lumap_error *error) {
   lumap_reader in = {setup->data, setup->size, 0, false};
   parts->ignore_environment = lumap_get_u8(&in) != 0;
+  parts->program = get_text(&in);
   parts->path = get_text(&in);
   parts->cpath = get_text(&in);
-  if (!parts->path || !parts->cpath || in.failed)
+  if (!parts->program || !parts->path || !parts->cpath || in.failed)
     return lumap_error_set(error, LUMAP_E_PROTOCOL, "the setup of a worker cannot be read");
   parts->init = in.data + in.at;
   parts->init_size = in.size - in.at;
@@ -168,13 +169,14 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   if (status != LUMAP_E_OK) goto done;
   options.state = (lumap_state_options){.ignore_environment = parts.ignore_environment, .path = parts.path,
                                         .cpath = parts.cpath};
-  options.program = parent ? parent->program : NULL;
+  options.program = *parts.program ? parts.program : NULL;
   self->runtime = lumap_runtime_open(&options, error);
   status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
   if (status != LUMAP_E_OK) goto done;
   code = lumap_protected_call(self->runtime->L, prepare, &p);
   if (code != 0) status = lumap_error_pop(self->runtime->L, code, error);
 done:
+  free(parts.program);
   free(parts.path);
   free(parts.cpath);
   if (status == LUMAP_E_OK) *out = self;
