@@ -198,6 +198,9 @@ static bool act(fake_state *self, lumap_task *task, char letter, const char *arg
       sched_yield();
     task->done = 1;
     return false;
+  case 'i':
+    if (!*argument) return true;
+    /* fall through */
   case 'g':
     tell(argument), wait_for_byte(argument);
     return true;
@@ -218,7 +221,7 @@ static bool executor_run(void *self, lumap_task *task) {
   atomic_store_explicit(&state->control->index, task->first + 2, memory_order_relaxed);
   if (size > 1) memcpy(argument, task->payload.data + 1, size - 1 < sizeof argument ? size - 1 : sizeof argument - 1);
   usable = act(state, task, size ? (char)task->payload.data[0] : 'e', argument);
-  task->ended_ns = lumap_clock_ns();
+  task->ended_ns = size && task->payload.data && task->payload.data[0] == 'i' ? task->started_ns : lumap_clock_ns();
   return usable;
 }
 

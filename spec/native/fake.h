@@ -14,6 +14,7 @@
  * Those that stay in the item write "PID\n" to the FIFO PATH first, so that a test knows that they are there:
  *   wPATH  until the control block says stop            bPATH   until interrupted; the state is spent then
  *   gPATH  until somebody writes to PATH.2
+ *   iPATH  as g, and then tells that it took no time at all, as short tasks do; without PATH it does not wait
  * The setup bytes: "" for a good start, "fail:TEXT" for an error, "exit:N" for an end, "hang:PATH" to tell and hang.
  */
 #ifndef LUMAP_SPEC_NATIVE_FAKE_H

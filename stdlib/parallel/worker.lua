@@ -149,6 +149,15 @@ return function(api)
     return last
   end
 
+  --- One call with arguments, whose number of results counts.
+  function runners.single(fn, call, first, at, last, items, columns)
+    if begin(control, call, first) then return 0 end
+    local args = items[1]
+    local results = pack(fn(unpack(args, 1, args.n)))
+    for c = 1, results.n do columns[c] = { results[c] } end
+    return last
+  end
+
   function runners.each(fn, call, first, at, last, items)
     for k = at, last do
       if begin(control, call, first + k - 1) then return k - 1 end
@@ -186,7 +195,7 @@ return function(api)
   --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are done.
   local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
     local mode = context.plan.mode
-    local runner = runners[spread and (mode == "map" and "spread" or mode .. "_spread") or mode]
+    local runner = context.plan.single and runners.single or runners[spread and (mode == "map" and "spread" or mode .. "_spread") or mode]
     while at <= count do
       local failed
       if failures and failures[at] then
@@ -258,7 +267,7 @@ return function(api)
 
   local function run_task(task, context, call, kind, first, count)
     local plan = context.plan
-    local errors, columns, done = {}, plan.mode == "each" and {} or { {} }, 0
+    local errors, columns, done = {}, (plan.mode == "each" or plan.single) and {} or { {} }, 0
     local items, spread, failures
     if kind == "values" then
       items = core.new_list(count)

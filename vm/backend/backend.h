@@ -13,6 +13,8 @@
  *     LUMAP_TASK_END: the back-end frees it when its worker has forgotten the call, or never heard of it;
  *   - a worker that dies is replaced before the next task that needs it; the task that it ran is finished with
  *     LUMAP_OUTCOME_DIED, tasks that it held but had not begun are given back;
+ *   - a task that waits behind another at one worker does so only while no worker is without work: then it is given
+ *     back, and begun there. So a task may wait for another one, as long as there are workers for both;
  *   - a worker that cannot be started finishes the next task with LUMAP_OUTCOME_START and tries again for the one
  *     after, so that nothing waits for a worker that never comes, and nothing spins;
  *   - stop() ends in bounded time, after it no task begins: what is taken then is finished as LUMAP_OUTCOME_CANCELLED,
@@ -70,7 +72,8 @@ typedef struct lumap_feed {
   lumap_task *(*take)(void *self, lumap_worker *worker, bool wait);
   /* Gives a task back that is done (or has failed for good). */
   void (*finish)(void *self, lumap_worker *worker, lumap_task *task);
-  /* Gives a task back that nobody has begun; it will be the next one handed out. */
+  /* Gives a task back that is to run, anew if its worker was ended on account of another call (end_item); it will be
+   * the next one handed out. */
   void (*give_back)(void *self, lumap_task *task);
   /* The crew's own count of references on `self`: a thread that was given up keeps what it may touch. */
   void (*acquire)(void *self);
@@ -89,7 +92,9 @@ typedef struct lumap_backend {
    * DONE with what was done, the last of them at the latest when close() has returned. */
   void (*stop)(lumap_crew *crew);
   /* Ends the item that the worker runs if it belongs to the call that control->stop_call names; its task is finished as
-   * CANCELLED. Does not wait, and may come too late or in vain (a C function that does not return). NULL: cannot. */
+   * CANCELLED. Does not wait, and may come too late or in vain (a C function that does not return). NULL: cannot. The
+   * worker may be killed for it and replaced; tasks of other calls that it held are given back. Any thread, but not
+   * after close(). */
   void (*end_item)(lumap_crew *crew, lumap_worker *worker);
   /* Waits for the workers, which have been told to end by the feed or by stop, and frees the crew's own part. */
   void (*close)(lumap_crew *crew);

@@ -39,7 +39,8 @@ typedef struct child {
   lumap_frame_reader reader;
   lumap_frame_writer writer;
   child_call *calls;
-  bool in_task; /* from the first byte of a task, log entries included, to the last byte of its result */
+  uint32_t turn; /* of the task that was read last, or of which log entries were */
+  bool skips;    /* the parent has taken that task back */
 } child;
 
 /* ---- frames ---- */
@@ -58,15 +59,17 @@ static bool send_ready(child *self, const lumap_error *error) {
   return send_frame(self, &head, error->status == LUMAP_E_OK ? NULL : error->message, NULL);
 }
 
-/* The control block counts a task from its first byte on, so that the parent can tell a task that killed its worker
- * while it was read from one that was still in the channel. */
+/* A task is begun with its first byte, log entries included, so that the parent can tell a task that killed its worker
+ * while it was read from one that was still in the channel. From then on it cannot be taken back. The call is named
+ * after that: who sees it there, and wants the item ended, finds the task begun. */
 static void note_begin(child *self) {
   lumap_control *control = self->seat.control;
   uint16_t type = self->reader.head.type;
-  if (self->in_task || (type != LUMAP_FRAME_LOG && type != LUMAP_FRAME_CHUNK)) return;
-  self->in_task = true;
-  atomic_store_explicit(&control->call, self->reader.head.call_id, memory_order_relaxed);
-  atomic_fetch_add_explicit(&control->begun, 1, memory_order_release);
+  uint32_t turn = (uint32_t)self->reader.head.number;
+  if ((type != LUMAP_FRAME_LOG && type != LUMAP_FRAME_CHUNK) || turn == self->turn) return;
+  self->turn = turn;
+  self->skips = !lumap_control_begin(control, turn);
+  if (!self->skips) atomic_store_explicit(&control->call, self->reader.head.call_id, memory_order_release);
 }
 
 /* Waits for the next frame. */
@@ -159,7 +162,6 @@ static bool run_chunk(child *self, lumap_error *error) {
 
   /* Only now are the results safe: until here a death is a death in this task. */
   lumap_seat_rest(&self->seat);
-  self->in_task = false;
   lumap_bytes_move(&self->reader.payload, &task->payload); /* warm memory for the next frame */
   lumap_frame_recycle(&self->reader);
   lumap_task_free(task);
@@ -176,7 +178,9 @@ static bool obey(child *self, lumap_error *error) {
   case LUMAP_FRAME_LOG:
     return take_log(self, error);
   case LUMAP_FRAME_CHUNK:
-    return run_chunk(self, error);
+    if (!self->skips) return run_chunk(self, error);
+    lumap_frame_recycle(&self->reader);
+    return true;
   case LUMAP_FRAME_END:
     end_call(self, self->reader.head.call_id);
     return true;

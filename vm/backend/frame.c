@@ -17,6 +17,9 @@ _Static_assert(sizeof(lumap_frame_head) == 112, "the head has no padding");
 /* Payloads get memory in steps of at most this, as their bytes arrive: a damaged length cannot claim more. */
 #define MEMORY_STEP ((size_t)64 << 20)
 
+/* Pieces of zeros that stand for a hollow payload in one system call, 4 KiB each. */
+enum { MOST_ZEROS = 16 };
+
 /* Memory beyond this goes back after each frame; below, it stays warm for the next one. */
 #define WARM_BYTES ((size_t)16 << 20)
 
@@ -40,6 +43,17 @@ static void add_piece(struct iovec *pieces, int *count, const void *data, uint64
   pieces[(*count)++] = (struct iovec){.iov_base = (char *)data + done, .iov_len = (size_t)(size - done)};
 }
 
+/* As add_piece, for a payload that is zeros: as many of them as `room` pieces hold. */
+static void add_zeros(struct iovec *pieces, int *count, int room, uint64_t start, uint64_t size, uint64_t moved) {
+  static const unsigned char zeros[4096];
+  uint64_t left = size - (moved > start ? moved - start : 0);
+  for (; left > 0 && room > 0; room--) {
+    size_t some = left < sizeof zeros ? (size_t)left : sizeof zeros;
+    pieces[(*count)++] = (struct iovec){.iov_base = (void *)zeros, .iov_len = some};
+    left -= some;
+  }
+}
+
 static lumap_frame_step failed_call(const char *what, lumap_error *error) {
   if (errno == EINTR) return LUMAP_FRAME_PART;
   if (errno == EAGAIN || errno == EWOULDBLOCK) return LUMAP_FRAME_BLOCKED;
@@ -48,15 +62,22 @@ static lumap_frame_step failed_call(const char *what, lumap_error *error) {
   return LUMAP_FRAME_FAILED;
 }
 
+void lumap_frame_hollow(lumap_frame_writer *writer) {
+  writer->payload = NULL;
+}
+
 lumap_frame_step lumap_frame_write(lumap_frame_writer *writer, int channel, lumap_error *error) {
   const uint64_t head_size = sizeof writer->head, text_size = writer->head.text_length;
-  struct iovec pieces[3];
+  struct iovec pieces[2 + MOST_ZEROS];
   int count = 0;
   struct msghdr message = {.msg_iov = pieces};
   ssize_t sent;
   add_piece(pieces, &count, &writer->head, 0, head_size, writer->written);
   add_piece(pieces, &count, writer->text, head_size, text_size, writer->written);
-  add_piece(pieces, &count, writer->payload, head_size + text_size, writer->head.length, writer->written);
+  if (writer->payload)
+    add_piece(pieces, &count, writer->payload, head_size + text_size, writer->head.length, writer->written);
+  else
+    add_zeros(pieces, &count, MOST_ZEROS, head_size + text_size, writer->head.length, writer->written);
   message.msg_iovlen = (size_t)count;
   sent = sendmsg(channel, &message, MSG_NOSIGNAL);
   if (sent < 0) return failed_call("cannot write to the channel", error);

@@ -19,14 +19,16 @@
  *   HELLO     parent  number: of the worker                 VM identity      setup bytes
  *   GREETING  child   number: its process id                -                -           at once: it lives
  *   READY     child   number: status                        error message    -           its state is open, or why not
- *   LOG       parent  call_id, first: ordinal of the entry  -                the entry
- *   CHUNK     parent  call_id, kind, first, count, log_needed  -             the items
+ *   LOG       parent  call_id, first: ordinal of the entry, number: turn of the task that needs it  -  the entry
+ *   CHUNK     parent  call_id, kind, first, count, log_needed, number: its turn  -  the items
  *   RESULT    child   call_id, all from kind on; number: status  error message  the results
  *   END       parent  call_id                               -                -
  *
  * The parent sends HELLO first and may send tasks behind it without waiting. The child sends GREETING before it reads,
- * READY when its state is open, then one RESULT for each CHUNK in their order. READY with a status other than zero, at
- * any time, is the last frame of a child: it ends then. The parent's end of file tells the child to end.
+ * READY when its state is open, then one RESULT for each CHUNK in their order; but a CHUNK that the parent has taken
+ * back meanwhile (lumap_control_revoke) is read away, and may hold anything. The LOG frames before it hold. READY with
+ * a status other than zero, at any time, is the last frame of a child: it ends then. The parent's end of file tells the
+ * child to end.
  *
  * The bytes of the other side are hostile: a head is checked before anything is made of it, a payload is given memory
  * as its bytes arrive. Readers and writers are their user's memory and belong to one thread.
@@ -42,7 +44,7 @@
 #include "base/status.h"
 
 #define LUMAP_FRAME_MAGIC UINT32_C(0x464d554c) /* "LUMF" on a little-endian machine */
-enum { LUMAP_FRAME_VERSION = 1 };
+enum { LUMAP_FRAME_VERSION = 2 };
 
 /* The longest payload: 64 GiB. Far beyond what fits a message, near enough to catch a damaged length. */
 #define LUMAP_FRAME_LIMIT (UINT64_C(1) << 36)
@@ -82,7 +84,7 @@ typedef enum lumap_frame_step {
 typedef struct lumap_frame_writer {
   lumap_frame_head head;
   const char *text;    /* borrowed until the frame is whole */
-  const void *payload; /* borrowed until the frame is whole */
+  const void *payload; /* borrowed until the frame is whole. NULL: zeros */
   uint64_t written;    /* bytes of the frame, head included */
 } lumap_frame_writer;
 
@@ -98,6 +100,9 @@ typedef struct lumap_frame_reader {
  * NULL with a length of zero. Text beyond what a reader takes is cut. */
 void lumap_frame_begin(lumap_frame_writer *writer, const lumap_frame_head *head, const char *text, const void *payload,
                        size_t length);
+
+/* The payload is not borrowed any more: what is left of it goes out as zeros, so that the next frame is found. */
+void lumap_frame_hollow(lumap_frame_writer *writer);
 
 /* Writes what the socket takes. Never raises SIGPIPE. Interrupted calls are repeated. */
 lumap_frame_step lumap_frame_write(lumap_frame_writer *writer, int channel, lumap_error *error);

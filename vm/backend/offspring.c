@@ -53,7 +53,8 @@ static void reset_life(lumap_offspring *child) {
   child->reader.got = 0;
   child->reader.whole = false;
   lumap_frame_recycle(&child->reader);
-  child->held = child->results = child->log_count = 0;
+  child->held = child->turn = child->shown = child->results = child->log_count = child->ended_call = 0;
+  child->husk = NULL;
   child->last_task_ns = UINT64_MAX;
   child->generation++;
 }
@@ -175,16 +176,26 @@ static bool begin_frame(lumap_offspring *child) {
     lumap_frame_begin(&child->writer, &head, NULL, NULL, 0);
   } else if ((log = find_log(child, task->call_id))->sent < task->log_needed) {
     lumap_log_entry *entry = next_entry(log, task);
+    child->shown = task->turn;
     head.type = LUMAP_FRAME_LOG;
     head.call_id = task->call_id;
+    head.number = (int32_t)task->turn;
     head.first = log->sent;
     lumap_frame_begin(&child->writer, &head, NULL, entry->bytes.data, entry->bytes.size);
   } else {
+    child->shown = task->turn;
     head = lumap_frame_of_task(LUMAP_FRAME_CHUNK, task);
+    head.number = (int32_t)task->turn;
     lumap_frame_begin(&child->writer, &head, NULL, task->payload.data, task->payload.size);
   }
   child->writing = true;
   return true;
+}
+
+static void drop_husk(lumap_offspring *child) {
+  lumap_list_pop(&child->unsent);
+  lumap_task_free(child->husk);
+  child->husk = NULL;
 }
 
 /* The frame that was begun is in the channel. */
@@ -202,14 +213,18 @@ static void end_frame(lumap_offspring *child) {
     break;
   }
   case LUMAP_FRAME_CHUNK:
+    if (task == child->husk) break;
     lumap_list_pop(&child->unsent);
     lumap_list_push(&child->sent, &task->link);
-    break;
+    return;
   default: /* LUMAP_FRAME_END */
     lumap_list_pop(&child->unsent);
     drop_log(child, task->call_id);
     lumap_task_free(task);
+    return;
   }
+  /* A husk has done its duty with the frame, whichever it was: the child needs no more of that task. */
+  if (task && task == child->husk) drop_husk(child);
 }
 
 static void send_some(lumap_offspring *child) {
@@ -237,6 +252,58 @@ static void send_some(lumap_offspring *child) {
     }
   }
   want_write(child, true);
+}
+
+/* ---- taking back ---- */
+
+static void unlink_task(lumap_list *list, lumap_task *task) {
+  lumap_link *next;
+  for (lumap_link *link = lumap_list_take(list); link; link = next) {
+    next = link->next;
+    if (link != &task->link) lumap_list_push(list, link);
+  }
+}
+
+static lumap_task *last_chunk(const lumap_list *list) {
+  lumap_task *last = NULL;
+  for (lumap_link *link = list->first; link; link = link->next) {
+    lumap_task *task = LUMAP_OWNER(link, lumap_task, link);
+    if (task->kind == LUMAP_TASK_CHUNK) last = task;
+  }
+  return last;
+}
+
+/* The writer is in a frame of the first unsent task, which goes: the frame's rest must follow, and what it borrows must
+ * stay. The husk holds the call, and thus the log entry; the items go with the task, zeros do in their place. */
+static void leave_husk(lumap_offspring *child, lumap_task *husk) {
+  lumap_list_push_front(&child->unsent, &husk->link);
+  child->husk = husk;
+  if (child->writer.head.type == LUMAP_FRAME_CHUNK) lumap_frame_hollow(&child->writer);
+}
+
+lumap_task *lumap_offspring_revoke(lumap_offspring *child) {
+  lumap_task *task = NULL, *husk = NULL;
+  lumap_list *list = &child->unsent;
+  bool half_sent;
+  if (child->state != LUMAP_CHILD_SERVING || child->held < 2) return NULL;
+  task = last_chunk(list);
+  if (!task || task == child->husk) task = last_chunk(list = &child->sent);
+  half_sent = list == &child->unsent && child->writing && child->shown == task->turn;
+  if (half_sent) {
+    husk = lumap_task_new(LUMAP_TASK_CHUNK, task->call);
+    if (!husk) return NULL;
+  }
+  /* Of what was given after the last one shown, the child sees no byte. */
+  if ((list == &child->sent || child->shown == task->turn) &&
+      !lumap_control_revoke(child->worker->control, task->turn)) {
+    lumap_task_free(husk);
+    return NULL;
+  }
+  unlink_task(list, task);
+  if (husk) leave_husk(child, husk);
+  child->held--;
+  child->last_task_ns = UINT64_MAX;
+  return task;
 }
 
 /* ---- receiving ---- */
@@ -352,7 +419,7 @@ static bool poll_child(lumap_offspring *child) {
 static void clear_control(lumap_control *control) {
   atomic_store(&control->index, 0);
   atomic_store(&control->call, 0);
-  atomic_store(&control->begun, 0);
+  atomic_store(&control->turns, 0);
 }
 
 static lumap_status start(lumap_offspring *child, lumap_error *error) {
@@ -418,6 +485,7 @@ bool lumap_offspring_give(lumap_offspring *child, lumap_task *task) {
       return true;
     }
     child->held++;
+    task->turn = ++child->turn;
   }
   lumap_list_push(&child->unsent, &task->link);
   if (!child->wants_write && child->state != LUMAP_CHILD_DYING) send_some(child);
@@ -463,14 +531,26 @@ static void finish_died(lumap_offspring *child, lumap_task *task, const char *en
   finish(child, task);
 }
 
+static void finish_ended(lumap_offspring *child, lumap_task *task) {
+  task->outcome = LUMAP_OUTCOME_CANCELLED;
+  task->worker = child->worker->number;
+  task->ended_ns = lumap_clock_ns();
+  lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d was ended", child->worker->number);
+  finish(child, task);
+}
+
 /* The rule of offspring.h for the oldest task. */
 static void settle_oldest(lumap_offspring *child, lumap_task *task, int signal_number, int exit_code) {
-  bool begun = atomic_load(&child->worker->control->begun) != child->results;
+  bool begun = lumap_control_begun(child->worker->control) == task->turn;
   char end[sizeof child->cause];
   describe_end(child, signal_number, exit_code, end, sizeof end);
-  if (child->stopped && !(begun && child->ready)) {
+  if (child->ended_call && child->ended_call == task->call_id && begun) {
+    finish_ended(child, task);
+  } else if (child->stopped && !(begun && child->ready)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     finish(child, task);
+  } else if (child->ended_call && !child->stopped) {
+    child->crew->feed.give_back(child->crew->feed.self, task);
   } else if (!child->ready) {
     finish_unstarted(child, task, child->process, end);
   } else if (begun || child->barren >= MOST_BARREN) {
@@ -493,6 +573,7 @@ static void settle_tasks(lumap_offspring *child, int signal_number, int exit_cod
   lumap_task *chunks[LUMAP_PROCESS_WINDOW];
   int count = 0;
   lumap_link *link;
+  if (child->husk) drop_husk(child);
   while ((link = lumap_list_pop(&child->sent)))
     chunks[count++] = LUMAP_OWNER(link, lumap_task, link);
   while ((link = lumap_list_pop(&child->unsent))) {
@@ -502,7 +583,7 @@ static void settle_tasks(lumap_offspring *child, int signal_number, int exit_cod
     else
       chunks[count++] = task;
   }
-  if (count && child->ready && child->results == 0) child->barren++;
+  if (count && child->ready && child->results == 0 && !child->ended_call) child->barren++;
   /* What is given back last goes out first. */
   for (int i = count - 1; i > 0; i--)
     settle_other(child, chunks[i]);
@@ -550,6 +631,18 @@ void lumap_offspring_leave(lumap_offspring *child) {
 void lumap_offspring_stop(lumap_offspring *child) {
   child->stopped = true;
   condemn(child, "was stopped");
+}
+
+/* The state may be STARTING: the control block is faster than the frame that says READY. */
+void lumap_offspring_end_item(lumap_offspring *child) {
+  const lumap_control *control = child->worker->control;
+  lumap_link *oldest = child->sent.first ? child->sent.first : child->unsent.first;
+  lumap_task *task = oldest ? LUMAP_OWNER(oldest, lumap_task, link) : NULL;
+  if (child->state != LUMAP_CHILD_STARTING && child->state != LUMAP_CHILD_SERVING) return;
+  if (!task || task->kind != LUMAP_TASK_CHUNK || lumap_control_begun(control) != task->turn) return;
+  if (atomic_load(&control->stop_call) != task->call_id) return;
+  child->ended_call = task->call_id;
+  condemn(child, "was ended");
 }
 
 uint64_t lumap_offspring_check_time(lumap_offspring *child, uint64_t now_ns) {

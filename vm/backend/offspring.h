@@ -15,12 +15,18 @@
  * What becomes of the tasks that a child held when it ended (oldest first; results that it had written count, they
  * are read to the last byte before this is decided):
  *   - it never became ready: the oldest is finished as LUMAP_OUTCOME_START, with what the child or the system said;
- *   - it had begun the oldest, by the count in its control block, which moves when the first byte of a task is read
- *     and is compared with the results that came: LUMAP_OUTCOME_DIED at the index in the control block, or at the
- *     task's first item if the child was killed while it read the task. A result that is half written belongs here;
+ *   - it had begun the oldest, whose turn is then the one that the control block names since the first byte of the task
+ *     was read: LUMAP_OUTCOME_DIED at the index in the control block, or at the task's first item if the child was
+ *     killed while it read the task. A result that is half written belongs here;
  *   - it had not: given back, as all the others are. But the third child in a row that ends without one result has its
  *     oldest task finished as LUMAP_OUTCOME_DIED, so that work which kills from afar cannot turn in a circle;
- *   - it was stopped: LUMAP_OUTCOME_DIED if begun, else LUMAP_OUTCOME_CANCELLED, and nothing is given back.
+ *   - it was stopped: LUMAP_OUTCOME_DIED if begun, else LUMAP_OUTCOME_CANCELLED, and nothing is given back;
+ *   - it was killed to end the item of a call: the oldest is finished as LUMAP_OUTCOME_CANCELLED if it is of that call
+ *     and was begun. Any other is given back (if it was stopped, too: as above), even if it was begun by the time the
+ *     kill arrived: it is not its fault, and the items are still here.
+ *
+ * A task that was taken back is none that the child holds: nothing above concerns it. Its turn was never begun and
+ * never will be, so it cannot be mistaken for the oldest one, whether the child has read it away or not.
  */
 #ifndef LUMAP_BACKEND_OFFSPRING_H
 #define LUMAP_BACKEND_OFFSPRING_H
@@ -71,6 +77,7 @@ typedef struct lumap_offspring {
   bool ready;           /* READY came */
   bool deaf;            /* nothing more is read: end of file, or damage */
   bool hello_due, wants_write, stopped;
+  uint32_t ended_call; /* it was killed to end an item of this call; 0: it was not */
   char cause[400]; /* why it was condemned, or what it said last; "": its end tells */
   lumap_error last_words;
   lumap_frame_reader reader;
@@ -78,11 +85,17 @@ typedef struct lumap_offspring {
   bool writing;          /* the writer is in a frame */
   lumap_list unsent;     /* tasks on their way; the writer is at the first one (or at a log entry before it) */
   lumap_list sent;       /* chunks whose results are awaited */
-  uint32_t held;         /* chunks in both */
+  lumap_task *husk;      /* first of `unsent`, in the place of a task that was taken back in the middle of a frame */
+  uint32_t held;         /* chunks in both, but for the husk */
+  uint32_t turn;         /* of the chunk that was given last */
+  uint32_t shown;        /* turn of the last chunk of which a frame was begun */
   uint32_t results;      /* results that came */
-  uint64_t last_task_ns; /* how long its last task took; UINT64_MAX: none yet */
+  uint64_t last_task_ns; /* how long its last task took; UINT64_MAX: none yet, or what it runs now is slow */
   lumap_offspring_log *logs;
   uint32_t log_count, log_capacity;
+
+  /* Atomic: set by any thread, cleared by the reactor. */
+  atomic_bool end_due; /* lumap_offspring_end_item is asked for */
 
   /* Across lives. */
   uint32_t generation; /* tells events of this child from those of the one before */
@@ -107,6 +120,14 @@ uint32_t lumap_offspring_window(const lumap_offspring *child);
 /* Takes `task`, of either kind. If there is no child one is started; false when that failed (the task is finished
  * then). */
 bool lumap_offspring_give(lumap_offspring *child, lumap_task *task);
+
+/* Takes back the chunk that waits in the channel behind another one, which may be slow, or wait for this very chunk. The
+ * caller's then, who gives it back to the feed; the child holds one fewer, and gets no second one until its next
+ * result. NULL: none waits (any more), or there is no memory to take back a chunk that is half sent. */
+lumap_task *lumap_offspring_revoke(lumap_offspring *child);
+
+/* Kills the child if the chunk that it runs is of the call that control->stop_call names. */
+void lumap_offspring_end_item(lumap_offspring *child);
 
 /* Something happened to the event source `kind` of life `generation`. */
 void lumap_offspring_handle(lumap_offspring *child, uint32_t generation, int kind);

@@ -84,6 +84,20 @@ static void feed_ahead(process_crew *own, lumap_offspring *child) {
   feed_child(own, child, wanted);
 }
 
+/* One task for a worker that has none. If the feed is empty, one that waits behind another: that other may take for
+ * ever, for all that is known it waits for the one behind it. It goes through the feed, which notes who has what. */
+static bool employ(process_crew *own, lumap_offspring *child) {
+  const lumap_feed *feed = &own->crew->feed;
+  bool good = feed_child(own, child, 1);
+  for (int i = 0; i < own->count && good && !own->stopping && lumap_offspring_may_take(child, 0); i++) {
+    lumap_task *task = lumap_offspring_revoke(&own->children[i]);
+    if (!task) continue;
+    feed->give_back(feed->self, task);
+    good = feed_child(own, child, 1);
+  }
+  return good;
+}
+
 /* One task each for workers that have a child, then for one that must be started, and only then a second one each. A
  * start takes half a millisecond of this thread, in which results wait; so there is one a round, and the next round
  * comes at once. */
@@ -91,11 +105,11 @@ static void scan(process_crew *own) {
   bool started = false;
   own->scan_due = false;
   for (int i = 0; i < own->count; i++)
-    if (own->children[i].state != LUMAP_CHILD_ABSENT) feed_child(own, &own->children[i], 1);
+    if (own->children[i].state != LUMAP_CHILD_ABSENT) employ(own, &own->children[i]);
   for (int i = 0; i < own->count && !started; i++) {
     lumap_offspring *child = &own->children[i];
     if (child->state != LUMAP_CHILD_ABSENT) continue;
-    started = !feed_child(own, child, 1) || child->state != LUMAP_CHILD_ABSENT;
+    started = !employ(own, child) || child->state != LUMAP_CHILD_ABSENT;
   }
   own->scan_due = started;
   for (int i = 0; i < own->count && !started; i++)
@@ -110,7 +124,7 @@ static void handle_child(process_crew *own, uint64_t tag) {
     own->scan_due = true;
     return;
   }
-  feed_child(own, child, 1);
+  employ(own, child);
   feed_ahead(own, child);
 }
 
@@ -175,6 +189,8 @@ static void hear_bell(process_crew *own) {
   /* First the flag, then the look at the feed: work that comes in between rings again. */
   atomic_store(&own->rung, false);
   own->scan_due = true;
+  for (int i = 0; i < own->count; i++)
+    if (atomic_exchange(&own->children[i].end_due, false)) lumap_offspring_end_item(&own->children[i]);
 }
 
 static void *reactor_body(void *argument) {
@@ -253,6 +269,12 @@ static void process_stop(lumap_crew *crew) {
   }
 }
 
+static void process_end_item(lumap_crew *crew, lumap_worker *worker) {
+  lumap_offspring *child = worker->own;
+  atomic_store(&child->end_due, true);
+  ring(crew->own);
+}
+
 static void process_close(lumap_crew *crew) {
   process_crew *own = crew->own;
   atomic_store(&own->closing, true);
@@ -267,5 +289,6 @@ const lumap_backend lumap_backend_process = {
     .open = process_open,
     .wake = process_wake,
     .stop = process_stop,
+    .end_item = process_end_item,
     .close = process_close,
 };

@@ -32,7 +32,7 @@ typedef enum lumap_payload {
 
 typedef enum lumap_outcome {
   LUMAP_OUTCOME_DONE,      /* the payload tells results and errors of the first `done` items */
-  LUMAP_OUTCOME_CANCELLED, /* not begun */
+  LUMAP_OUTCOME_CANCELLED, /* not begun, or ended by end_item: then `error` tells of it */
   LUMAP_OUTCOME_DIED,      /* the worker ended while it ran item `died_index` (the first one if it had begun none) */
   LUMAP_OUTCOME_MEMORY,    /* the worker's state ran out of memory at item `died_index` */
   LUMAP_OUTCOME_START,     /* the worker could not be started: `error` tells why */
@@ -80,6 +80,9 @@ typedef struct lumap_task {
   int32_t died_signal; /* 0: it exited */
   int32_t died_exit;   /* -1 with died_signal 0: unknown, or a thread that was given up */
   lumap_error error;
+
+  /* The process back-end's own. */
+  uint32_t turn; /* which task of the child's life it is, from 1 */
 } lumap_task;
 
 /* The part of a worker that both sides see at any time; in shared memory for a process. */
@@ -88,9 +91,9 @@ typedef struct lumap_control {
   _Atomic uint64_t stop_call; /* the worker begins no new item of this call; LUMAP_STOP_ALL: of any. Second, and a word
                                  as wide as `index`: stdlib/parallel/loops.lua reads it there */
   _Atomic uint64_t stop_from; /* of that call: items from this index on; those before it go on */
+  _Atomic uint64_t turns;     /* process: which task was begun, which were taken back. See lumap_control_begin */
   _Atomic uint32_t call;      /* id of the call whose task runs, 0 between tasks. Written by the worker */
-  _Atomic uint32_t begun;     /* process: how many tasks this child has begun to read. Written by the worker */
-  unsigned char padding[32];  /* a cache line of its own */
+  unsigned char padding[28];  /* a cache line of its own */
 } lumap_control;
 
 #define LUMAP_STOP_ALL UINT32_MAX
@@ -115,6 +118,44 @@ static inline bool lumap_control_is_stopped(const lumap_control *control, uint32
   if (stop == 0) return false;
   return stop == LUMAP_STOP_ALL ||
          (stop == call_id && index >= atomic_load_explicit(&control->stop_from, memory_order_relaxed));
+}
+
+/* ---- who has a task: the child that begins it, or the parent that takes it back ----
+ *
+ * The parent numbers the tasks of a child's life from 1 on; frames carry the number, `turn`. Both sides move one word:
+ *
+ *      63                    32 31                     0
+ *     +------------------------+------------------------+
+ *     | turn of the task that  | bit (turn % 32): taken |
+ *     | was begun last         | back, not yet read     |
+ *     +------------------------+------------------------+
+ *
+ * Only equality is asked for, so turns may wrap around.
+ */
+
+static inline uint32_t lumap_control_begun(const lumap_control *control) {
+  return (uint32_t)(atomic_load(&control->turns) >> 32);
+}
+
+/* The child's side, at the first byte of a task. False: the parent has taken it back; its bytes are to be dropped. */
+static inline bool lumap_control_begin(lumap_control *control, uint32_t turn) {
+  const uint64_t bit = UINT64_C(1) << turn % 32;
+  uint64_t turns = atomic_load(&control->turns), next;
+  do
+    next = turns & bit ? turns & ~bit : (uint64_t)turn << 32 | (turns & UINT32_MAX);
+  while (!atomic_compare_exchange_weak(&control->turns, &turns, next));
+  return !(turns & bit);
+}
+
+/* The parent's side, for the task that it has sent last, and only if the child will see a byte of it: who sees none
+ * leaves the bit for another task. False: the child has begun it (or 32 turns ago there is one that it has not read). */
+static inline bool lumap_control_revoke(lumap_control *control, uint32_t turn) {
+  const uint64_t bit = UINT64_C(1) << turn % 32;
+  uint64_t turns = atomic_load(&control->turns);
+  do
+    if (turns >> 32 == turn || turns & bit) return false;
+  while (!atomic_compare_exchange_weak(&control->turns, &turns, turns | bit));
+  return true;
 }
 
 /* The call's items from `index` on are not begun any more. Any thread. */
