@@ -59,8 +59,10 @@ lumap *lumap_open(const lumap_options *options, char *message, size_t message_si
   inner.backend = options->backend;
   if (!options->worker_program) program = default_worker_program();
   inner.program = options->worker_program ? options->worker_program : program;
-  if (host) host->runtime = lumap_runtime_open(&inner, &error);
-  else lumap_error_set(&error, LUMAP_E_NOMEM, "cannot open a runtime: not enough memory");
+  if (host)
+    host->runtime = lumap_runtime_open(&inner, &error);
+  else
+    lumap_error_set(&error, LUMAP_E_NOMEM, "cannot open a runtime: not enough memory");
   free(program);
   if (host && host->runtime) return host;
   if (message_size > 0) snprintf(message, message_size, "%s", error.message);
@@ -129,7 +131,8 @@ static lumap_result enter(lumap *host, lua_CFunction body, entry *arguments) {
   return arguments->result;
 }
 
-/* Calls the function below `arguments` values with a traceback for errors, which it raises again. [-(arguments + 1), +results] */
+/* Calls the function below `arguments` values with a traceback for errors, which it raises again. [-(arguments + 1),
+ * +results] */
 static void call(lua_State *L, int arguments, int results) {
   int base = lua_gettop(L) - arguments, code;
   lua_pushcfunction(L, add_traceback);
@@ -144,7 +147,8 @@ static void call(lua_State *L, int arguments, int results) {
 static int push_arguments(lua_State *L, int argc, char *const *argv) {
   int table;
   luaL_checkstack(L, (argc > 0 ? argc : 0) + 10, "too many arguments");
-  for (int i = 0; i < argc; i++) lua_pushstring(L, argv[i]);
+  for (int i = 0; i < argc; i++)
+    lua_pushstring(L, argv[i]);
   if (argc >= 0) return argc;
   lua_getglobal(L, "arg");
   if (!lua_istable(L, -1)) {
@@ -168,7 +172,9 @@ static int push_arguments(lua_State *L, int argc, char *const *argv) {
 
 static void run_loaded(lua_State *L, entry *e, int status) {
   if (status != 0) {
-    e->result = status == LUA_ERRSYNTAX ? LUMAP_ERROR_SYNTAX : status == LUA_ERRFILE ? LUMAP_ERROR_FILE : LUMAP_ERROR_RUN;
+    e->result = status == LUA_ERRSYNTAX ? LUMAP_ERROR_SYNTAX
+                : status == LUA_ERRFILE ? LUMAP_ERROR_FILE
+                                        : LUMAP_ERROR_RUN;
     lua_error(L);
   }
   call(L, push_arguments(L, e->argc, e->argv), 0);
@@ -251,7 +257,9 @@ static int eval_body(lua_State *L) {
     status = lumap_load(L, e->text, e->size, e->name, "t");
   }
   if (status != 0) {
-    e->result = status != LUA_ERRSYNTAX ? LUMAP_ERROR_RUN : is_incomplete(L) ? LUMAP_ERROR_INCOMPLETE : LUMAP_ERROR_SYNTAX;
+    e->result = status != LUA_ERRSYNTAX ? LUMAP_ERROR_RUN
+                : is_incomplete(L)      ? LUMAP_ERROR_INCOMPLETE
+                                        : LUMAP_ERROR_SYNTAX;
     return lua_error(L);
   }
   lua_replace(L, 2);
@@ -314,22 +322,36 @@ static int require_body(lua_State *L) {
   return 0;
 }
 
-lumap_result lumap_require(lumap *host, const char *name) { return enter(host, require_body, &(entry){.text = name}); }
+lumap_result lumap_require(lumap *host, const char *name) {
+  return enter(host, require_body, &(entry){.text = name});
+}
 
 /* ---- the rest ------------------------------------------------------------------------------------------------- */
 
-const char *lumap_error_message(const lumap *host) { return host->message ? host->message : ""; }
+const char *lumap_error_message(const lumap *host) {
+  return host->message ? host->message : "";
+}
 
 void lumap_interrupt(lumap *host) {
   if (atomic_load(&host->is_running)) lumap_runtime_interrupt(host->runtime);
 }
 
-struct lua_State *lumap_state(lumap *host) { return host->runtime->L; }
+struct lua_State *lumap_state(lumap *host) {
+  return host->runtime->L;
+}
 
-const char *lumap_version(void) { return LUMAP_VERSION; }
+const char *lumap_version(void) {
+  return LUMAP_VERSION;
+}
 
-const char *lumap_vm(void) { return LUMAP_VM_NAME; }
+const char *lumap_vm(void) {
+  return LUMAP_VM_NAME;
+}
 
-const char *lumap_vm_notice(void) { return LUMAP_VM_NOTICE; }
+const char *lumap_vm_notice(void) {
+  return LUMAP_VM_NOTICE;
+}
 
-int lumap_worker_main(int argc, char *const *argv) { return lumap_child_main(argc, argv, &lumap_worker_executor); }
+int lumap_worker_main(int argc, char *const *argv) {
+  return lumap_child_main(argc, argv, &lumap_worker_executor);
+}

@@ -16,7 +16,9 @@ local function with_functions(name, opts)
     error(("bad argument #2 to '%s' (table of options expected, got %s)"):format(name, type(opts)), 3)
   end
   for key, value in pairs(opts) do
-    if key ~= "functions" then error(("unknown option '%s' to '%s' (there is: functions)"):format(tostring(key), name), 3) end
+    if key ~= "functions" then
+      error(("unknown option '%s' to '%s' (there is: functions)"):format(tostring(key), name), 3)
+    end
     if type(value) ~= "boolean" then
       error(("bad option 'functions' to '%s' (boolean expected, got %s)"):format(name, type(value)), 3)
     end
@@ -37,7 +39,8 @@ function codec.encode(value, opts)
   return result
 end
 
---- Turns bytes back into the value. Any bytes give a value or an error that names the offset, in bounded time and memory.
+--- Turns bytes back into the value. Any bytes give a value or an error that names the offset, in bounded time and
+--- memory.
 --- Raises: "bad message at byte N: ...".
 ---@param bytes string
 ---@param opts codec.options|nil `functions = true` runs nothing by itself, but what it returns is code: decode only

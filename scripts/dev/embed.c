@@ -89,7 +89,8 @@ int main(int argc, char **argv) {
     if (dump(L, &code) != 0) return 1;
     lua_pop(L, 1);
     fprintf(out, "static const unsigned char module_%d[] = {", i - 3);
-    for (size_t k = 0; k < code.size; k++) fprintf(out, "%s%d", k == 0 ? "" : k % 32 ? "," : ",\n", code.bytes[k]);
+    for (size_t k = 0; k < code.size; k++)
+      fprintf(out, "%s%d", k == 0 ? "" : k % 32 ? "," : ",\n", code.bytes[k]);
     fprintf(out, "};\n");
     free(code.bytes);
     free(text);

@@ -218,7 +218,8 @@ backends.each(function(with, backend)
         assert.is_nil(e.index)
         case.check(e)
         assert.equal("init", waiting.kind)
-        -- No storm of restarts: two chunks a worker are under way, and one goes back at most as often as there are workers.
+        -- No storm of restarts: two chunks a worker are under way, and one goes back at most as often as there are
+        -- workers.
         assert.is_true(began >= 1 and began <= 3 * with().workers, began .. " times")
         census.assert_flat(before)
       end)

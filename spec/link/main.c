@@ -2,4 +2,6 @@
  *
  * The whole program of each link-<part> target: that it links is the test.
  */
-int main(void) { return 0; }
+int main(void) {
+  return 0;
+}

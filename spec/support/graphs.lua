@@ -208,8 +208,8 @@ end
 
 --- A random graph.
 ---@param seed integer the same graph from the same seed
----@param options table|nil functions = true: with functions; apart = true: what metatables and functions hold is no part
---- of the data. In a call they are known objects, the same for all its items and for the caller, and data is not.
+---@param options table|nil functions = true: with functions; apart = true: what metatables and functions hold is no
+--- part of the data. In a call they are known objects, the same for all its items and for the caller; data is not.
 ---@return any value a table, as a rule
 function graphs.random(seed, options)
   local rng = Random.new(seed)

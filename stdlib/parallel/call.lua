@@ -4,8 +4,8 @@
 --
 --     start -> receive, receive, ... -> finish
 --
--- receive keeps the workers supplied, takes one finished chunk, stores its results where the verb wants them, and settles
--- its failures by the errors policy. So order, bounds, errors and deaths are dealt with here, once.
+-- receive keeps the workers supplied, takes one finished chunk, stores its results where the verb wants them, and
+-- settles its failures by the errors policy. So order, bounds, errors and deaths are dealt with here, once.
 
 local core = require "lumap.core"
 local chunking = require "parallel.chunking"
@@ -215,7 +215,9 @@ function Call:settle_results(place, first, done, worker, count)
   local columns, total, at = place(first)
   local errors = self.job:results(columns, total, at)
   local failed = errors[1] and errors[1][2]
-  if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return false end
+  if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
+    return false
+  end
   self.done = self.done + done
   for i = 1, #errors do
     failed = errors[i][2]

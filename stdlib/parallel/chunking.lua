@@ -3,8 +3,8 @@
 -- chunking.lua - how many items travel together. Pure: sizes from counts and times, no clock, no pool.
 --
 --   a number    that many
---   "guided"    what is left, divided by twice the workers: big chunks first, single items last (guided self-scheduling,
---               Polychronopoulos and Kuck 1987)
+--   "guided"    what is left, divided by twice the workers: big chunks first, single items last (guided
+--               self-scheduling, Polychronopoulos and Kuck 1987)
 --   "auto"      as many as take about TARGET_SECONDS, as measured on the chunks that came back; never more than a share
 --               of what is left, so that all workers end together
 

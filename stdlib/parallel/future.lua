@@ -81,8 +81,8 @@ function Future:done()
   return settle(self, 0)
 end
 
---- Ends the call if it is not done: `get` then raises kind "cancelled". What runs in a thread is ended, unless it is in a C
---- function that does not return; what runs in a process goes on to its end, and nobody gets its result.
+--- Ends the call if it is not done: `get` then raises kind "cancelled". What runs is ended, but for a C function on a
+--- thread that does not return: that goes on, and nobody gets its result.
 ---@return boolean in_time false when it was done before
 function Future:cancel()
   if settle(self, 0) then return false end

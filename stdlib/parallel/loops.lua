@@ -76,8 +76,8 @@ return function(control)
       loops[kind] = loop
     end
     state.kind = "f64"
-    local done, others = loop(fn, ffi.cast(doubles, memory), index, stop, is_stopped, only_number, call, first, count, start,
-      step)
+    local done, others = loop(fn, ffi.cast(doubles, memory), index, stop, is_stopped, only_number, call, first, count,
+      start, step)
     if others then return done, true, unpack(others, 1, others.n) end -- luacheck: ignore
     return done
   end

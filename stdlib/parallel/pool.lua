@@ -59,7 +59,7 @@ end
 Pool.ThreadPool = with_backend("ThreadPool", "thread")
 Pool.ProcessPool = with_backend("ProcessPool", "process")
 
--- Warm pools by the options that a pool has. An init function is compared by identity, and does not keep its pool alive.
+-- Warm pools by the options that a pool has. An init function is compared by identity, and is not kept alive.
 local warm = {}
 local warm_by_init = setmetatable({}, { __mode = "k" })
 

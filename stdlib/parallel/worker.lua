@@ -150,7 +150,7 @@ return function(api)
   end
 
   --- One call with arguments, whose number of results counts.
-  function runners.single(fn, call, first, at, last, items, columns)
+  function runners.single(fn, call, first, _, last, items, columns)
     if begin(control, call, first) then return 0 end
     local args = items[1]
     local results = pack(fn(unpack(args, 1, args.n)))
@@ -192,10 +192,12 @@ return function(api)
     return last
   end
 
-  --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are done.
+  --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are
+  --- done.
   local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
     local mode = context.plan.mode
-    local runner = context.plan.single and runners.single or runners[spread and (mode == "map" and "spread" or mode .. "_spread") or mode]
+    local spread_mode = mode == "map" and "spread" or mode .. "_spread"
+    local runner = context.plan.single and runners.single or runners[spread and spread_mode or mode]
     while at <= count do
       local failed
       if failures and failures[at] then

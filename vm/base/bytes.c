@@ -13,7 +13,8 @@ bool lumap_bytes_grow(lumap_bytes *bytes, size_t extra) {
     return false;
   }
   wanted = bytes->size + extra;
-  while (capacity < wanted) capacity += capacity / 2;
+  while (capacity < wanted)
+    capacity += capacity / 2;
   /* One big append (a long string, a packed list) is the common way to outgrow: then exact is enough. */
   if (extra > capacity / 2) capacity = wanted;
   data = realloc(bytes->data, capacity);

@@ -16,14 +16,18 @@ typedef struct lumap_list {
   lumap_link *first, *last;
 } lumap_list;
 
-#define LUMAP_OWNER(link, type, member) ((type *)((char *)(link) - offsetof(type, member)))
+#define LUMAP_OWNER(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
 
-static inline bool lumap_list_is_empty(const lumap_list *list) { return !list->first; }
+static inline bool lumap_list_is_empty(const lumap_list *list) {
+  return !list->first;
+}
 
 static inline void lumap_list_push(lumap_list *list, lumap_link *link) {
   link->next = NULL;
-  if (list->last) list->last->next = link;
-  else list->first = link;
+  if (list->last)
+    list->last->next = link;
+  else
+    list->first = link;
   list->last = link;
 }
 

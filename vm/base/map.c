@@ -13,7 +13,8 @@ static size_t slot_of(const lumap_map *map, const void *key) {
 
 static lumap_map_slot *probe(const lumap_map *map, const void *key) {
   size_t i = slot_of(map, key);
-  while (map->slots[i].key && map->slots[i].key != key) i = (i + 1) & (map->capacity - 1);
+  while (map->slots[i].key && map->slots[i].key != key)
+    i = (i + 1) & (map->capacity - 1);
   return &map->slots[i];
 }
 
@@ -63,7 +64,8 @@ void lumap_map_drop_from(lumap_map *map, uint64_t bound) {
     if (map->slots[i].key && map->slots[i].value < bound) kept[count++] = map->slots[i];
   memset(map->slots, 0, map->capacity * sizeof *map->slots);
   map->count = 0;
-  for (size_t i = 0; i < count; i++) lumap_map_set(map, kept[i].key, kept[i].value);
+  for (size_t i = 0; i < count; i++)
+    lumap_map_set(map, kept[i].key, kept[i].value);
   free(kept);
 }
 

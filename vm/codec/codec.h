@@ -22,9 +22,9 @@
 #include "codec/wire.h"
 
 enum {
-  LUMAP_DEPTH_NESTED = 100,  /* levels that the encoder nests before it defers a table: bounds the C stack */
-  LUMAP_DEPTH_ALLOWED = 150, /* levels that the decoder accepts */
-  LUMAP_PACKED_LEAST = 64,   /* numbers in a list from which on it is packed */
+  LUMAP_DEPTH_NESTED = 100,      /* levels that the encoder nests before it defers a table: bounds the C stack */
+  LUMAP_DEPTH_ALLOWED = 150,     /* levels that the decoder accepts */
+  LUMAP_PACKED_LEAST = 64,       /* numbers in a list from which on it is packed */
   LUMAP_FUNCTIONS_LOGGED = 65536 /* functions a log may hold; further ones go with each message that needs them */
 };
 
@@ -68,13 +68,13 @@ void lumap_scope_push_slot(lua_State *L, int index, int slot);
 
 typedef struct lumap_encoder lumap_encoder;
 
-/* Begins a message in `out`, behind what a header may have put there. `scope` is the stack index of a scope, or 0 for plain use with `flags`.
- * The encoder is the state's own and is good until the next one begins. Pushes two values that must stay where they are
- * while it is used. [-0, +2] */
+/* Begins a message in `out`, behind what a header may have put there. `scope` is the stack index of a scope, or 0 for
+ * plain use with `flags`. The encoder is the state's own and is good until the next one begins. Pushes two values that
+ * must stay where they are while it is used. [-0, +2] */
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags);
 
-/* Appends the value at `index`. Refusals call it `label`, or "label[number]" when number is above 0. After an error the message and the log may hold part of
- * the value: lumap_encode_undo takes it out. [-0, +0] */
+/* Appends the value at `index`. Refusals call it `label`, or "label[number]" when number is above 0. After an error the
+ * message and the log may hold part of the value: lumap_encode_undo takes it out. [-0, +0] */
 void lumap_encode_value(lumap_encoder *encoder, int index, const char *label, int number);
 
 /* Goes on with a message in another C function, whose scope must be at the same stack index. Pushes a value that must
@@ -106,27 +106,28 @@ typedef struct lumap_decoder {
   uint64_t base;      /* offset of in.data within its numbering: 0, or the log's size before this entry */
   lumap_scope *scope; /* NULL in plain use */
   int scope_index;
-  int objects;        /* stack index of offset -> object; nil until the first is met */
-  int failure;        /* stack index of the first failure that let decoding go on, or nil */
+  int objects; /* stack index of offset -> object; nil until the first is met */
+  int failure; /* stack index of the first failure that let decoding go on, or nil */
   unsigned flags;
   unsigned depth;
-  uint64_t deferred;  /* tables announced and not filled yet */
+  uint64_t deferred; /* tables announced and not filled yet */
   bool in_log;
 } lumap_decoder;
 
 /* Begins reading `size` bytes, borrowed while the decoder is used. Pushes two values that must stay where they are.
  * [-0, +2] */
-void lumap_decode_begin(lumap_decoder *decoder, lua_State *L, const void *bytes, size_t size, int scope, unsigned flags);
+void lumap_decode_begin(lumap_decoder *decoder, lua_State *L, const void *bytes, size_t size, int scope,
+                        unsigned flags);
 
-/* Pushes the next value. Bad bytes raise an error that names the offset. In a call, what could not be made here (a module
- * that is missing) is nil and leaves a message: see lumap_decode_failure. [-0, +1] */
+/* Pushes the next value. Bad bytes raise an error that names the offset. In a call, what could not be made here (a
+ * module that is missing) is nil and leaves a message: see lumap_decode_failure. [-0, +1] */
 void lumap_decode_value(lumap_decoder *decoder);
 
 /* If something could not be made since the last call, pushes the message and returns true. [-0, +0 or +1] */
 bool lumap_decode_failure(lumap_decoder *decoder);
 
-/* Reads one entry of a log into the worker's scope at `scope`. Values go to the table at `values`, appended to its list;
- * globals into the scope's environment. [-0, +0] */
+/* Reads one entry of a log into the worker's scope at `scope`. Values go to the table at `values`, appended to its
+ * list; globals into the scope's environment. [-0, +0] */
 void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int values);
 
 /* ---- registered classes ------------------------------------------------------------------------------------- */

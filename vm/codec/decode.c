@@ -47,8 +47,10 @@ bool lumap_decoder_push_object(lumap_decoder *d, uint64_t offset) {
 }
 
 void lumap_decoder_push_globals(lumap_decoder *d) {
-  if (d->scope && !d->scope->writes) lumap_scope_push_slot(d->L, d->scope_index, LUMAP_SCOPE_ENVIRONMENT);
-  else lumap_push_globals(d->L);
+  if (d->scope && !d->scope->writes)
+    lumap_scope_push_slot(d->L, d->scope_index, LUMAP_SCOPE_ENVIRONMENT);
+  else
+    lumap_push_globals(d->L);
 }
 
 static void push_known(lumap_decoder *d) {
@@ -66,8 +68,10 @@ static void push_known(lumap_decoder *d) {
    it fails. Plain use raises. [-1, +0] */
 static void fail(lumap_decoder *d) {
   if (!d->scope) lumap_decoder_bad(d, lua_tostring(d->L, -1));
-  if (lua_isnil(d->L, d->failure)) lua_replace(d->L, d->failure);
-  else lua_pop(d->L, 1);
+  if (lua_isnil(d->L, d->failure))
+    lua_replace(d->L, d->failure);
+  else
+    lua_pop(d->L, 1);
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------- */
@@ -143,7 +147,8 @@ static void get_packed(lumap_decoder *d, bool fill) {
   uint64_t count = lumap_get_varint(&d->in);
   const unsigned char *numbers;
   if (kind < LUMAP_PACKED_F64 || kind > LUMAP_PACKED_MIXED) lumap_decoder_bad(d, "an unknown kind of numbers");
-  if (count > lumap_reader_left(&d->in) / 8 || count > INT32_MAX / 2) lumap_decoder_bad(d, "more numbers than there are bytes");
+  if (count > lumap_reader_left(&d->in) / 8 || count > INT32_MAX / 2)
+    lumap_decoder_bad(d, "more numbers than there are bytes");
   numbers = lumap_get_bytes(&d->in, count * 8);
   pairs = lumap_get_u8(&d->in);
   check(d);
@@ -227,7 +232,8 @@ static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
   lumap_decode_nested(d);
   lua_pushvalue(L, base + 1);
   if (!lumap_classes_push_by_name(L)) {
-    lua_pushfstring(L, "class '%s' is not registered here: call codec.register in both places", lua_tostring(L, base + 1));
+    lua_pushfstring(L, "class '%s' is not registered here: call codec.register in both places",
+                    lua_tostring(L, base + 1));
   } else {
     lua_rawgeti(L, base + 3, LUMAP_CLASS_UNPACK);
     lua_pushvalue(L, base + 2);
@@ -266,10 +272,18 @@ static int64_t get_integer(lumap_decoder *d, unsigned tag) {
   int32_t i32 = 0;
   int64_t i64 = 0;
   switch (tag) {
-  case LUMAP_TAG_I8: lumap_get_number(&d->in, &i8, sizeof i8); return i8;
-  case LUMAP_TAG_I16: lumap_get_number(&d->in, &i16, sizeof i16); return i16;
-  case LUMAP_TAG_I32: lumap_get_number(&d->in, &i32, sizeof i32); return i32;
-  default: lumap_get_number(&d->in, &i64, sizeof i64); return i64;
+  case LUMAP_TAG_I8:
+    lumap_get_number(&d->in, &i8, sizeof i8);
+    return i8;
+  case LUMAP_TAG_I16:
+    lumap_get_number(&d->in, &i16, sizeof i16);
+    return i16;
+  case LUMAP_TAG_I32:
+    lumap_get_number(&d->in, &i32, sizeof i32);
+    return i32;
+  default:
+    lumap_get_number(&d->in, &i64, sizeof i64);
+    return i64;
   }
 }
 
@@ -354,8 +368,10 @@ static void get_value(lumap_decoder *d) {
     break;
   default:
     string = lumap_get_string(&d->in, tag, &size);
-    if (string) lua_pushlstring(L, string, size);
-    else get_object(d, tag, offset);
+    if (string)
+      lua_pushlstring(L, string, size);
+    else
+      get_object(d, tag, offset);
   }
   check(d);
 }
@@ -372,8 +388,8 @@ void lumap_decode_begin(lumap_decoder *d, lua_State *L, const void *bytes, size_
   luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 5 + 40, "no room to decode");
   lua_pushnil(L);
   lua_pushnil(L);
-  *d = (lumap_decoder){.L = L, .in = {bytes, size, 0, false}, .flags = flags, .objects = lua_gettop(L) - 1,
-                       .failure = lua_gettop(L)};
+  *d = (lumap_decoder){
+      .L = L, .in = {bytes, size, 0, false}, .flags = flags, .objects = lua_gettop(L) - 1, .failure = lua_gettop(L)};
   if (scope) {
     d->scope_index = lua_absindex(L, scope);
     d->scope = lua_touserdata(L, d->scope_index);
@@ -426,7 +442,8 @@ static void get_record(lumap_decoder *d, int environment, int values) {
     lua_rawset(L, environment);
     break;
   case LUMAP_RECORD_CLASS:
-    for (int i = 0; i < 4; i++) lumap_decode_nested(d);
+    for (int i = 0; i < 4; i++)
+      lumap_decode_nested(d);
     while (d->deferred > 0) {
       d->deferred--;
       get_fill(d);
@@ -457,7 +474,8 @@ void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int
   environment = lua_gettop(L);
   d.base = d.scope->log_size;
   d.in_log = true;
-  while (lumap_reader_left(&d.in) > 0) get_record(&d, environment, values);
+  while (lumap_reader_left(&d.in) > 0)
+    get_record(&d, environment, values);
   d.scope->log_size += size;
   if (lumap_decode_failure(&d)) lua_error(L);
   lua_settop(L, top);

@@ -6,8 +6,9 @@
  * first one must be kept by the reader: its tag is patched, so that tables which nothing refers to cost the reader
  * nothing. In a log every object is kept.
  *
- * Nesting uses the C stack down to LUMAP_DEPTH_NESTED levels; what lies deeper is announced there (DEFERRED) and written
- * behind the value (FILL), level by level, so that a list of a hundred thousand links needs no more stack than one.
+ * Nesting uses the C stack down to LUMAP_DEPTH_NESTED levels; what lies deeper is announced there (DEFERRED) and
+ * written behind the value (FILL), level by level, so that a list of a hundred thousand links needs no more stack than
+ * one.
  */
 #include "codec/encoder.h"
 
@@ -33,7 +34,8 @@ static lumap_encoder *push_new(lua_State *L) {
   return lumap_new_object(L, sizeof(lumap_encoder), type_name);
 }
 
-/* The state's encoder; another one while a pack function that the first one called encodes something itself. [-0, +1] */
+/* The state's encoder; another one while a pack function that the first one called encodes something itself. [-0, +1]
+ */
 static lumap_encoder *push_encoder(lua_State *L) {
   lumap_encoder *e;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &encoder_key);
@@ -98,8 +100,8 @@ void lumap_encode_resume(lumap_encoder *e, lua_State *L) {
 /* `deferred` is a stack index that holds nil. */
 static lumap_sink log_sink(lumap_encoder *e, int deferred) {
   lumap_scope *scope = e->scope;
-  return (lumap_sink){.out = &scope->log, .seen = &scope->map, .base = scope->log_size, .is_log = true,
-                      .deferred = deferred};
+  return (lumap_sink){
+      .out = &scope->log, .seen = &scope->map, .base = scope->log_size, .is_log = true, .deferred = deferred};
 }
 
 static void rewind_sink(lumap_sink *sink, size_t size) {
@@ -298,8 +300,10 @@ static void put_parts(lumap_encoder *e, int index, int metatable, bool fill, con
   }
   hint_at = out->size;
   lumap_put_u8(out, 0);
-  if (packed && !lumap_packed_has_more(e->L, index, count)) lumap_put_u8(out, LUMAP_TAG_END);
-  else put_body(e, index, packed ? count : 0, hint_at, step);
+  if (packed && !lumap_packed_has_more(e->L, index, count))
+    lumap_put_u8(out, LUMAP_TAG_END);
+  else
+    put_body(e, index, packed ? count : 0, hint_at, step);
   if (metatable) put_metatable(e, metatable, step);
 }
 
@@ -383,8 +387,8 @@ static bool put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   return true;
 }
 
-/* On the caller's side a metatable is put into the log before the table that has it: it may lead back to that table, which
-   is then a class itself. True if something was put there. */
+/* On the caller's side a metatable is put into the log before the table that has it: it may lead back to that table,
+   which is then a class itself. True if something was put there. */
 static bool prepare_metatable(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_step here = {step, LUMAP_STEP_METATABLE, 0, 0, NULL, NULL};
   int parts;
@@ -554,8 +558,10 @@ static int log_class(lua_State *L) {
   e->sink = log_sink(e, lua_gettop(L));
   lumap_put_u8(e->sink.out, LUMAP_RECORD_CLASS);
   for (int i = LUMAP_CLASS_NAME; i <= LUMAP_CLASS_UNPACK; i++) {
-    if (i == LUMAP_CLASS_METATABLE && !lua_toboolean(L, 3)) lua_pushnil(L);
-    else lua_rawgeti(L, 2, i);
+    if (i == LUMAP_CLASS_METATABLE && !lua_toboolean(L, 3))
+      lua_pushnil(L);
+    else
+      lua_rawgeti(L, 2, i);
     lumap_put_value(e, lua_gettop(L), &root);
     lua_pop(L, 1);
   }

@@ -13,7 +13,7 @@ typedef struct lumap_sink {
   lumap_map *seen;
   uint64_t base; /* offset that the first byte of `out` stands for */
   bool is_log;
-  int deferred;  /* stack index of the list of deferred tables (path.h), nil before the first */
+  int deferred; /* stack index of the list of deferred tables (path.h), nil before the first */
   uint64_t deferred_count, deferred_done;
 } lumap_sink;
 
@@ -21,17 +21,19 @@ struct lumap_encoder {
   lua_State *L;
   lumap_sink sink, home; /* where bytes go; where they go between values */
   size_t mark, log_mark; /* sizes of the message and the log before the value that is being written */
-  lumap_map message; /* objects of the message: offset << 8 | number of the upvalue, 0 for others */
+  lumap_map message;     /* objects of the message: offset << 8 | number of the upvalue, 0 for others */
   lumap_scope *scope;
   int scope_index;
-  lumap_names *names; /* NULL: nothing goes by name */
+  lumap_names *names;                /* NULL: nothing goes by name */
   const void *globals, *environment; /* tables that arrive as the reader's globals */
   unsigned flags;
   unsigned depth;
   bool runs_user_code; /* a pack function runs: this encoder is taken */
 };
 
-static inline uint64_t lumap_sink_offset(const lumap_sink *sink) { return sink->base + sink->out->size; }
+static inline uint64_t lumap_sink_offset(const lumap_sink *sink) {
+  return sink->base + sink->out->size;
+}
 
 void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step);
 

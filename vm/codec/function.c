@@ -181,7 +181,8 @@ void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step) {
   } else {
     lumap_put_u8(e->sink.out, LUMAP_TAG_NIL);
   }
-  for (int i = 1; i <= upvalues; i++) put_upvalue(e, index, i, offset, step);
+  for (int i = 1; i <= upvalues; i++)
+    put_upvalue(e, index, i, offset, step);
   e->depth--;
 }
 
@@ -230,9 +231,12 @@ static void get_upvalue(lumap_decoder *d, int number) {
     lua_pop(L, 1);
     return;
   }
-  if (tag == LUMAP_TAG_CELL) lumap_decode_nested(d);
-  else if (tag == LUMAP_TAG_GLOBALS) lumap_decoder_push_globals(d);
-  else lumap_decoder_bad(d, "an upvalue expected");
+  if (tag == LUMAP_TAG_CELL)
+    lumap_decode_nested(d);
+  else if (tag == LUMAP_TAG_GLOBALS)
+    lumap_decoder_push_globals(d);
+  else
+    lumap_decoder_bad(d, "an upvalue expected");
   lua_setupvalue(L, function, number);
 }
 
@@ -248,7 +252,10 @@ void lumap_get_function(lumap_decoder *d, unsigned tag, uint64_t offset) {
   if (d->in.failed || upvalues != lumap_upvalue_count(L, function))
     lumap_decoder_bad(d, "a function with a wrong number of upvalues");
   lumap_decode_nested(d);
-  if (lua_istable(L, -1)) lumap_set_environment(L, function);
-  else lua_pop(L, 1);
-  for (int i = 1; i <= upvalues; i++) get_upvalue(d, i);
+  if (lua_istable(L, -1))
+    lumap_set_environment(L, function);
+  else
+    lua_pop(L, 1);
+  for (int i = 1; i <= upvalues; i++)
+    get_upvalue(d, i);
 }

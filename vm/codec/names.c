@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The index is a map from an object's address to an entry number, and a flat list of two slots an entry: the number of
- * the entry it lies in (0: it is a module) and its key there. Standard objects are kept alive, and keep their names even
- * where a script has put something else in their place. Of others the address may be reused after a collection, so a hit
- * counts only if the name leads to the very object.
+ * the entry it lies in (0: it is a module) and its key there. Standard objects are kept alive, and keep their names
+ * even where a script has put something else in their place. Of others the address may be reused after a collection, so
+ * a hit counts only if the name leads to the very object.
  */
 #include "codec/names.h"
 
@@ -44,7 +44,9 @@ static uint64_t add(lua_State *L, lumap_names *names, const void *object, uint64
   return names->count;
 }
 
-static bool can_be_named(lua_State *L, int index) { return lua_istable(L, index) || lua_isfunction(L, index); }
+static bool can_be_named(lua_State *L, int index) {
+  return lua_istable(L, index) || lua_isfunction(L, index);
+}
 
 /* Adds the fields of the table on top, which is entry `parent`. */
 static void add_fields(lua_State *L, lumap_names *names, uint64_t parent, int depth, int entries) {
@@ -105,8 +107,10 @@ static void keep_objects(lua_State *L, const lumap_names *names) {
     lua_rawgeti(L, -2, (int)(2 * entry - 1));
     parent = (int)lua_tointeger(L, -1);
     lua_pop(L, 1);
-    if (parent == 0) lumap_push_loaded(L);
-    else lua_rawgeti(L, -1, parent);
+    if (parent == 0)
+      lumap_push_loaded(L);
+    else
+      lua_rawgeti(L, -1, parent);
     lua_rawgeti(L, -3, (int)(2 * entry));
     lua_rawget(L, -2);
     lua_rawseti(L, -3, (int)entry);
@@ -239,13 +243,15 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index) {
     lua_pop(L, 1);
   }
   base = lua_gettop(L);
-  for (int i = parts - 1; i >= 0; i--) lua_rawgeti(L, base, (int)(2 * chain[i]));
+  for (int i = parts - 1; i >= 0; i--)
+    lua_rawgeti(L, base, (int)(2 * chain[i]));
   if (entry > names->standard) {
     lua_pushvalue(L, base + 1);
     usable = chain[parts - 1] <= names->standard || is_findable(L, owned);
     lua_pop(L, 1);
     lumap_push_loaded(L);
-    for (int i = 1; i <= parts; i++) step_into(L, base + i);
+    for (int i = 1; i <= parts; i++)
+      step_into(L, base + i);
     usable = usable && lua_rawequal(L, -1, index);
     lua_pop(L, 1);
   } else {
@@ -255,7 +261,8 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index) {
     lua_settop(L, owned - 2);
     return 0;
   }
-  for (int i = 0; i < 3; i++) lua_remove(L, owned - 1);
+  for (int i = 0; i < 3; i++)
+    lua_remove(L, owned - 1);
   return parts;
 }
 

@@ -150,8 +150,10 @@ void lumap_unpack(lua_State *L, int index, uint64_t first, size_t count, int kin
     } else {
       double number;
       memcpy(&number, bytes + i * sizeof number, sizeof number);
-      if (kind == LUMAP_PACKED_MIXED && is_whole(number)) lumap_push_integer(L, (int64_t)number);
-      else lua_pushnumber(L, number);
+      if (kind == LUMAP_PACKED_MIXED && is_whole(number))
+        lumap_push_integer(L, (int64_t)number);
+      else
+        lua_pushnumber(L, number);
     }
     lua_rawseti(L, index, (int)(first + i));
   }

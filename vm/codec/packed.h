@@ -18,7 +18,8 @@ bool lumap_packed_has_more(lua_State *L, int index, size_t count);
  * or 0 when not all are numbers or their types cannot be told apart that way. [-0, +0] */
 int lumap_pack_exact(lua_State *L, int index, size_t count, void *memory);
 
-/* The same for values first..first+count-1 within one kind of VM: returns a lumap_payload, F64 or I64, or 0. [-0, +0] */
+/* The same for values first..first+count-1 within one kind of VM: returns a lumap_payload, F64 or I64, or 0. [-0, +0]
+ */
 int lumap_pack_slice(lua_State *L, int index, uint64_t first, size_t count, void *memory);
 
 /* Stores `count` numbers of a kind (LUMAP_PACKED_...) into the table at `index`, from slot `first` on. [-0, +0] */

@@ -16,8 +16,10 @@ static void append_key(lua_State *L, int index) {
   if (type == LUA_TSTRING) {
     size_t size;
     const char *text = lua_tolstring(L, index, &size);
-    if (is_identifier(text, size)) lua_pushfstring(L, ".%s", text);
-    else lua_pushfstring(L, "[\"%s\"]", text);
+    if (is_identifier(text, size))
+      lua_pushfstring(L, ".%s", text);
+    else
+      lua_pushfstring(L, "[\"%s\"]", text);
   } else if (type == LUA_TNUMBER) {
     lua_pushvalue(L, index);
     lua_pushfstring(L, "[%s]", lua_tostring(L, -1));
@@ -34,8 +36,10 @@ void lumap_path_push_function(lua_State *L, int index) {
   lua_Debug info;
   lua_pushvalue(L, index);
   lua_getinfo(L, ">S", &info);
-  if (*info.what == 'C') lua_pushliteral(L, "the C function");
-  else lua_pushfstring(L, "the function at %s:%d", info.short_src, info.linedefined);
+  if (*info.what == 'C')
+    lua_pushliteral(L, "the C function");
+  else
+    lua_pushfstring(L, "the function at %s:%d", info.short_src, info.linedefined);
 }
 
 static bool starts_subject(const lumap_step *step) {
@@ -97,23 +101,28 @@ static void append_outside(lua_State *L, const lumap_step *subject) {
 void lumap_path_push(lua_State *L, const lumap_step *step) {
   const lumap_step *subject = step;
   luaL_checkstack(L, 10, NULL);
-  while (!starts_subject(subject)) subject = subject->up;
+  while (!starts_subject(subject))
+    subject = subject->up;
   if (subject->kind == LUMAP_STEP_DEFERRED) {
     push_way(L, subject->index, subject->number);
     append_fields(L, step);
     return;
   }
   if (subject->kind == LUMAP_STEP_ROOT) {
-    if (subject->number > 0) lua_pushfstring(L, "%s[%d]", subject->text, subject->number);
-    else lua_pushstring(L, subject->text);
+    if (subject->number > 0)
+      lua_pushfstring(L, "%s[%d]", subject->text, subject->number);
+    else
+      lua_pushstring(L, subject->text);
     append_fields(L, step);
     return;
   }
   if (subject->kind == LUMAP_STEP_UPVALUE) {
     const char *name = lua_getupvalue(L, subject->index, subject->number);
     if (name) lua_pop(L, 1);
-    if (name && *name) lua_pushfstring(L, "upvalue '%s'", name);
-    else lua_pushfstring(L, "upvalue %d", subject->number);
+    if (name && *name)
+      lua_pushfstring(L, "upvalue '%s'", name);
+    else
+      lua_pushfstring(L, "upvalue %d", subject->number);
   } else if (subject->kind == LUMAP_STEP_GLOBAL) {
     lua_pushfstring(L, "global '%s'", subject->text);
   } else {
@@ -133,7 +142,8 @@ void lumap_path_push(lua_State *L, const lumap_step *step) {
 
 void lumap_path_push_part(lua_State *L, const lumap_step *step, int *deferred) {
   const lumap_step *subject = step;
-  while (!starts_subject(subject)) subject = subject->up;
+  while (!starts_subject(subject))
+    subject = subject->up;
   *deferred = subject->kind == LUMAP_STEP_DEFERRED ? subject->number : 0;
   if (*deferred == 0) {
     lumap_path_push(L, step);
@@ -166,8 +176,10 @@ static const char *describe(lua_State *L, int index) {
     return "open it inside the function";
   }
   if (luaL_getmetafield(L, index, "__name")) {
-    if (lua_type(L, -1) == LUA_TSTRING) lua_pushfstring(L, "userdata '%s'", lua_tostring(L, -1));
-    else lua_pushliteral(L, "userdata");
+    if (lua_type(L, -1) == LUA_TSTRING)
+      lua_pushfstring(L, "userdata '%s'", lua_tostring(L, -1));
+    else
+      lua_pushliteral(L, "userdata");
     lua_remove(L, -2);
   } else {
     lua_pushliteral(L, "userdata");

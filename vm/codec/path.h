@@ -11,15 +11,15 @@
 #include "lua/compat.h"
 
 typedef enum lumap_step_kind {
-  LUMAP_STEP_ROOT,      /* text: "result"; number above 0: "items[3]" */
-  LUMAP_STEP_FIELD,     /* index: stack index of the key */
-  LUMAP_STEP_KEY,       /* the key itself; index: its stack index */
+  LUMAP_STEP_ROOT,  /* text: "result"; number above 0: "items[3]" */
+  LUMAP_STEP_FIELD, /* index: stack index of the key */
+  LUMAP_STEP_KEY,   /* the key itself; index: its stack index */
   LUMAP_STEP_METATABLE,
-  LUMAP_STEP_UPVALUE,   /* index: stack index of the function; number: which */
+  LUMAP_STEP_UPVALUE,     /* index: stack index of the function; number: which */
   LUMAP_STEP_ENVIRONMENT, /* index: stack index of the function */
-  LUMAP_STEP_GLOBAL,    /* text: its name; reader: "the function at app.lua:12" */
-  LUMAP_STEP_DEFERRED, /* a root that lies deep: index: stack index of the list of deferred tables; number: which */
-  LUMAP_STEP_PACKED,   /* what a registered class packed */
+  LUMAP_STEP_GLOBAL,      /* text: its name; reader: "the function at app.lua:12" */
+  LUMAP_STEP_DEFERRED,    /* a root that lies deep: index: stack index of the list of deferred tables; number: which */
+  LUMAP_STEP_PACKED,      /* what a registered class packed */
 } lumap_step_kind;
 
 typedef struct lumap_step {
@@ -34,12 +34,19 @@ typedef struct lumap_step {
 /* Pushes "items[3].conn.log", "upvalue 'db' of the function at app.lua:12"... [-0, +1] */
 void lumap_path_push(lua_State *L, const lumap_step *step);
 
-/* The part of a path behind the deferred table it begins at, whose number goes to `*deferred`; the whole path, and 0, when
- * it begins at none. Parts are short, however deep the value: the whole is put together when it is asked for. [-0, +1] */
+/* The part of a path behind the deferred table it begins at, whose number goes to `*deferred`; the whole path, and 0,
+ * when it begins at none. Parts are short, however deep the value: the whole is put together when it is asked for. [-0,
+ * +1] */
 void lumap_path_push_part(lua_State *L, const lumap_step *step, int *deferred);
 
 /* Slots of an entry in the list of deferred tables, which entry n begins at (n - 1) * LUMAP_DEFERRED_SLOTS. */
-enum { LUMAP_DEFERRED_TABLE = 1, LUMAP_DEFERRED_OFFSET, LUMAP_DEFERRED_PATH, LUMAP_DEFERRED_UP, LUMAP_DEFERRED_SLOTS = 4 };
+enum {
+  LUMAP_DEFERRED_TABLE = 1,
+  LUMAP_DEFERRED_OFFSET,
+  LUMAP_DEFERRED_PATH,
+  LUMAP_DEFERRED_UP,
+  LUMAP_DEFERRED_SLOTS = 4
+};
 
 /* Pushes "the function at app.lua:12" for the function at `index`. [-0, +1] */
 void lumap_path_push_function(lua_State *L, int index);

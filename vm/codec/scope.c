@@ -27,7 +27,8 @@ lumap_scope *lumap_scope_push(lua_State *L, bool writes) {
   lumap_push_userdata_table(L, -1);
   new_slot(L, LUMAP_SCOPE_OBJECTS);
   if (writes) {
-    for (int slot = LUMAP_SCOPE_CODES; slot <= LUMAP_SCOPE_READERS; slot++) new_slot(L, slot);
+    for (int slot = LUMAP_SCOPE_CODES; slot <= LUMAP_SCOPE_READERS; slot++)
+      new_slot(L, slot);
     new_slot(L, LUMAP_SCOPE_CLASSES);
     lua_pop(L, 1);
   } else {
@@ -39,7 +40,9 @@ lumap_scope *lumap_scope_push(lua_State *L, bool writes) {
   return scope;
 }
 
-lumap_scope *lumap_scope_check(lua_State *L, int index) { return luaL_checkudata(L, index, type_name); }
+lumap_scope *lumap_scope_check(lua_State *L, int index) {
+  return luaL_checkudata(L, index, type_name);
+}
 
 void lumap_scope_push_slot(lua_State *L, int index, int slot) {
   lumap_push_userdata_table(L, index);
@@ -83,7 +86,9 @@ bool lumap_classes_push_by_metatable(lua_State *L, int index) {
   return replace_by_record(L);
 }
 
-bool lumap_classes_push_by_name(lua_State *L) { return replace_by_record(L); }
+bool lumap_classes_push_by_name(lua_State *L) {
+  return replace_by_record(L);
+}
 
 void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int unpack) {
   const int fields[] = {lua_absindex(L, name), lua_absindex(L, metatable), lua_absindex(L, pack),

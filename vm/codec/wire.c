@@ -67,6 +67,7 @@ const char *lumap_get_string(lumap_reader *in, unsigned tag, size_t *size) {
 uint32_t lumap_checksum(const void *data, size_t size) {
   const unsigned char *bytes = data;
   uint32_t hash = 2166136261u;
-  for (size_t i = 0; i < size; i++) hash = (hash ^ bytes[i]) * 16777619u;
+  for (size_t i = 0; i < size; i++)
+    hash = (hash ^ bytes[i]) * 16777619u;
   return hash;
 }

@@ -31,13 +31,13 @@ typedef enum lumap_tag {
   LUMAP_TAG_I32 = 0x05,
   LUMAP_TAG_I64 = 0x06,
   LUMAP_TAG_F64 = 0x07,
-  LUMAP_TAG_STR8 = 0x08,   /* u8 length, bytes */
-  LUMAP_TAG_STR32 = 0x09,  /* u32 length, bytes */
-  LUMAP_TAG_STR64 = 0x0A,  /* u64 length, bytes */
-  LUMAP_TAG_BOXI64 = 0x0B, /* int64_t cdata */
-  LUMAP_TAG_BOXU64 = 0x0C, /* uint64_t cdata */
-  LUMAP_TAG_NULL = 0x0D,   /* light userdata NULL */
-  LUMAP_TAG_FILE = 0x0E,   /* u8: 0 stdin, 1 stdout, 2 stderr */
+  LUMAP_TAG_STR8 = 0x08,    /* u8 length, bytes */
+  LUMAP_TAG_STR32 = 0x09,   /* u32 length, bytes */
+  LUMAP_TAG_STR64 = 0x0A,   /* u64 length, bytes */
+  LUMAP_TAG_BOXI64 = 0x0B,  /* int64_t cdata */
+  LUMAP_TAG_BOXU64 = 0x0C,  /* uint64_t cdata */
+  LUMAP_TAG_NULL = 0x0D,    /* light userdata NULL */
+  LUMAP_TAG_FILE = 0x0E,    /* u8: 0 stdin, 1 stdout, 2 stderr */
   LUMAP_TAG_GLOBALS = 0x0F, /* the table of globals of whoever reads */
 
   /* Objects. The lowest bit says that something refers to the object later. */
@@ -50,12 +50,12 @@ typedef enum lumap_tag {
   LUMAP_SHARED = 0x01,
   LUMAP_META = 0x02,
 
-  LUMAP_TAG_REF = 0x22,   /* varint offset of an object in this message */
-  LUMAP_TAG_KNOWN = 0x23, /* varint offset of an object in the call's log */
-  LUMAP_TAG_END = 0x24,   /* end of a table's body */
-  LUMAP_TAG_PAIRS = 0x25, /* list values end, key-value pairs begin */
-  LUMAP_TAG_FILL = 0x26,  /* varint offset of a deferred table, then what follows a TABLE or PACKED tag */
-  LUMAP_TAG_CELL = 0x27,  /* an upvalue, with its value */
+  LUMAP_TAG_REF = 0x22,      /* varint offset of an object in this message */
+  LUMAP_TAG_KNOWN = 0x23,    /* varint offset of an object in the call's log */
+  LUMAP_TAG_END = 0x24,      /* end of a table's body */
+  LUMAP_TAG_PAIRS = 0x25,    /* list values end, key-value pairs begin */
+  LUMAP_TAG_FILL = 0x26,     /* varint offset of a deferred table, then what follows a TABLE or PACKED tag */
+  LUMAP_TAG_CELL = 0x27,     /* an upvalue, with its value */
   LUMAP_TAG_CELL_REF = 0x28, /* varint offset of a function that has it, u8 which of its upvalues: the same variable */
   LUMAP_TAG_CODE = 0x29,     /* u8 VM, u32 checksum, u32 size, bytecode */
   LUMAP_TAG_CODE_REF = 0x2A, /* varint offset of the code in this message */
@@ -94,7 +94,8 @@ static inline void lumap_put_field(lumap_bytes *out, unsigned tag, const void *v
 
 static inline void lumap_put_varint(lumap_bytes *out, uint64_t value) {
   if (!lumap_bytes_reserve(out, 10)) return;
-  for (; value >= 0x80; value >>= 7) out->data[out->size++] = (unsigned char)(value | 0x80);
+  for (; value >= 0x80; value >>= 7)
+    out->data[out->size++] = (unsigned char)(value | 0x80);
   out->data[out->size++] = (unsigned char)value;
 }
 
@@ -108,7 +109,9 @@ typedef struct lumap_reader {
   bool failed;
 } lumap_reader;
 
-static inline size_t lumap_reader_left(const lumap_reader *in) { return in->size - in->at; }
+static inline size_t lumap_reader_left(const lumap_reader *in) {
+  return in->size - in->at;
+}
 
 /* `size` bytes, borrowed from the input; NULL when they are not there. */
 static inline const unsigned char *lumap_get_bytes(lumap_reader *in, uint64_t size) {

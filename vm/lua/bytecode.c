@@ -90,14 +90,18 @@ static uint64_t leb(cursor *in) {
 }
 
 static void skip_lebs(cursor *in, int count) {
-  while (count-- > 0) leb(in);
+  while (count-- > 0)
+    leb(in);
 }
 
 static void skip_table_slot(cursor *in) {
   uint64_t type = leb(in);
-  if (type == TABLE_INT) skip_lebs(in, 1);
-  else if (type == TABLE_NUMBER) skip_lebs(in, 2);
-  else if (type >= TABLE_STRING) skip(in, type - TABLE_STRING);
+  if (type == TABLE_INT)
+    skip_lebs(in, 1);
+  else if (type == TABLE_NUMBER)
+    skip_lebs(in, 2);
+  else if (type >= TABLE_STRING)
+    skip(in, type - TABLE_STRING);
 }
 
 /* Reads one collectable constant; its text when it is a string, else an empty one. */
@@ -110,7 +114,8 @@ static text read_constant(cursor *in) {
   } else if (type == CONST_TABLE) {
     uint64_t slots = leb(in);
     slots += 2 * leb(in);
-    while (slots-- > 0 && !in->failed) skip_table_slot(in);
+    while (slots-- > 0 && !in->failed)
+      skip_table_slot(in);
   } else if (type == CONST_I64 || type == CONST_U64) {
     skip_lebs(in, 2);
   } else if (type == CONST_COMPLEX) {
@@ -134,7 +139,8 @@ static void scan_prototype(lua_State *L, cursor *in, bool stripped, unsigned opc
   code = skip(in, instructions * 4);
   skip(in, (uint64_t)upvalues * 2);
   strings = push_texts(L, in, constants);
-  for (uint64_t i = 0; i < constants && !in->failed; i++) strings[constants - 1 - i] = read_constant(in);
+  for (uint64_t i = 0; i < constants && !in->failed; i++)
+    strings[constants - 1 - i] = read_constant(in);
   for (uint64_t i = 0; i < instructions && !in->failed; i++) {
     uint32_t word = instruction(code, i);
     uint32_t operand = word >> 16;
@@ -254,7 +260,8 @@ static void scan_code(scanner *s, const unsigned char *code, uint64_t size, cons
     uint32_t word = instruction(code, i);
     unsigned op = word & 0x7f, a = word >> 7 & 0xff, b = word >> 16 & 0xff, c = word >> 24;
     if (op == s->op.gettabup && (int)b == environment) report(s, constants, count, c);
-    if (op == s->op.gettable && holds_environment[b] && holds_constant[c]) report(s, constants, count, holds_constant[c] - 1);
+    if (op == s->op.gettable && holds_environment[b] && holds_constant[c])
+      report(s, constants, count, holds_constant[c] - 1);
     holds_environment[a] = op == s->op.getupval && (int)b == environment;
     holds_constant[a] = op == s->op.loadk ? (word >> 15) + 1 : 0;
   }
@@ -272,7 +279,8 @@ static void skip_debug_information(cursor *in) {
     size_field(in);
     size_field(in);
   }
-  for (count = size_field(in); count > 0 && !in->failed; count--) string_field(in);
+  for (count = size_field(in); count > 0 && !in->failed; count--)
+    string_field(in);
 }
 
 static void scan_function(scanner *s, int environment) {
@@ -288,7 +296,8 @@ static void scan_function(scanner *s, int environment) {
   code = skip(in, size * 4);
   count = size_field(in);
   constants = push_texts(s->L, in, count);
-  for (uint64_t i = 0; i < count && !in->failed; i++) constants[i] = read_constant(in);
+  for (uint64_t i = 0; i < count && !in->failed; i++)
+    constants[i] = read_constant(in);
   if (!in->failed) scan_code(s, code, size, constants, count, environment);
   lua_pop(s->L, 1);
   upvalues = size_field(in);
@@ -306,7 +315,8 @@ static void scan_function(scanner *s, int environment) {
     size_field(&ahead);
     skip(&ahead, 3);
     skip(&ahead, size_field(&ahead) * 4);
-    for (inner_count = size_field(&ahead); inner_count > 0 && !ahead.failed; inner_count--) read_constant(&ahead);
+    for (inner_count = size_field(&ahead); inner_count > 0 && !ahead.failed; inner_count--)
+      read_constant(&ahead);
     inner_count = size_field(&ahead);
     for (uint64_t k = 0; k < inner_count; k++) {
       const unsigned char *description = skip(&ahead, 3); /* in the enclosing stack?, index, kind */
@@ -333,7 +343,8 @@ static unsigned learn(lua_State *L, const char *source, uint64_t index, bool nes
     skip(&in, 3);
     code = skip(&in, size_field(&in) * 4);
     if (round == 0) return code ? instruction(code, index) & 0x7f : 0x7f;
-    for (count = size_field(&in); count > 0 && !in.failed; count--) read_constant(&in);
+    for (count = size_field(&in); count > 0 && !in.failed; count--)
+      read_constant(&in);
     skip(&in, size_field(&in) * 3);
     size_field(&in);
   }

@@ -35,15 +35,14 @@ bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
 
 /* The ffi library is reached through Lua: its C API is not public. One closure in the registry makes boxed integers,
    another tells them apart. */
-static const char boxes[] =
-    "local ffi = require 'ffi'\n"
-    "local int64, uint64 = ffi.typeof 'int64_t', ffi.typeof 'uint64_t'\n"
-    "return function(low, high, unsigned)\n"
-    "  local bits = uint64(high) * 4294967296ULL + uint64(low)\n"
-    "  return unsigned and bits or ffi.cast(int64, bits)\n"
-    "end, function(value)\n"
-    "  return ffi.istype(int64, value) and 1 or ffi.istype(uint64, value) and 2 or 0\n"
-    "end";
+static const char boxes[] = "local ffi = require 'ffi'\n"
+                            "local int64, uint64 = ffi.typeof 'int64_t', ffi.typeof 'uint64_t'\n"
+                            "return function(low, high, unsigned)\n"
+                            "  local bits = uint64(high) * 4294967296ULL + uint64(low)\n"
+                            "  return unsigned and bits or ffi.cast(int64, bits)\n"
+                            "end, function(value)\n"
+                            "  return ffi.istype(int64, value) and 1 or ffi.istype(uint64, value) and 2 or 0\n"
+                            "end";
 static const char box_key, unbox_key;
 
 static void push_box(lua_State *L, const void *key) {
@@ -81,20 +80,28 @@ bool lumap_is_boxed_integer(lua_State *L, int index, uint64_t *bits, bool *is_un
 }
 
 void lumap_push_integer(lua_State *L, int64_t value) {
-  if (value >= -LUMAP_EXACT && value <= LUMAP_EXACT) lua_pushnumber(L, (double)value);
-  else lumap_push_boxed_integer(L, (uint64_t)value, false);
+  if (value >= -LUMAP_EXACT && value <= LUMAP_EXACT)
+    lua_pushnumber(L, (double)value);
+  else
+    lumap_push_boxed_integer(L, (uint64_t)value, false);
 }
 
-int lumap_dump(lua_State *L, lua_Writer writer, void *data) { return lua_dump(L, writer, data); }
+int lumap_dump(lua_State *L, lua_Writer writer, void *data) {
+  return lua_dump(L, writer, data);
+}
 
 bool lumap_push_environment(lua_State *L, int index) {
   lua_getfenv(L, index);
   return true;
 }
 
-void lumap_set_environment(lua_State *L, int index) { lua_setfenv(L, index); }
+void lumap_set_environment(lua_State *L, int index) {
+  lua_setfenv(L, index);
+}
 
-void lumap_set_chunk_environment(lua_State *L, int index) { lua_setfenv(L, index); }
+void lumap_set_chunk_environment(lua_State *L, int index) {
+  lua_setfenv(L, index);
+}
 
 bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
   (void)L;
@@ -102,20 +109,32 @@ bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
   return false;
 }
 
-void lumap_push_globals(lua_State *L) { lua_pushvalue(L, LUA_GLOBALSINDEX); }
+void lumap_push_globals(lua_State *L) {
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+}
 
-void lumap_set_userdata_table(lua_State *L, int index) { lua_setfenv(L, index); }
-void lumap_push_userdata_table(lua_State *L, int index) { lua_getfenv(L, index); }
+void lumap_set_userdata_table(lua_State *L, int index) {
+  lua_setfenv(L, index);
+}
+void lumap_push_userdata_table(lua_State *L, int index) {
+  lua_getfenv(L, index);
+}
 
-static FILE *file_of(lua_State *L, int index) { return *(FILE **)lua_touserdata(L, index); }
+static FILE *file_of(lua_State *L, int index) {
+  return *(FILE **)lua_touserdata(L, index);
+}
 
 void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
   lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 }
 
-void lumap_collector_start(lua_State *L) { (void)L; }
+void lumap_collector_start(lua_State *L) {
+  (void)L;
+}
 
-int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) { return lua_cpcall(L, body, data); }
+int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
+  return lua_cpcall(L, body, data);
+}
 
 #else
 
@@ -125,7 +144,9 @@ bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
   return true;
 }
 
-void lumap_push_integer(lua_State *L, int64_t value) { lua_pushinteger(L, value); }
+void lumap_push_integer(lua_State *L, int64_t value) {
+  lua_pushinteger(L, value);
+}
 
 bool lumap_is_boxed_integer(lua_State *L, int index, uint64_t *bits, bool *is_unsigned) {
   (void)L;
@@ -140,7 +161,9 @@ void lumap_push_boxed_integer(lua_State *L, uint64_t bits, bool is_unsigned) {
   lua_pushinteger(L, (lua_Integer)bits);
 }
 
-int lumap_dump(lua_State *L, lua_Writer writer, void *data) { return lua_dump(L, writer, data, 0); }
+int lumap_dump(lua_State *L, lua_Writer writer, void *data) {
+  return lua_dump(L, writer, data, 0);
+}
 
 bool lumap_push_environment(lua_State *L, int index) {
   (void)L;
@@ -153,16 +176,24 @@ void lumap_set_environment(lua_State *L, int index) {
   lua_pop(L, 1);
 }
 
-void lumap_set_chunk_environment(lua_State *L, int index) { lua_setupvalue(L, index, 1); }
+void lumap_set_chunk_environment(lua_State *L, int index) {
+  lua_setupvalue(L, index, 1);
+}
 
 bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
   return lua_istable(L, -1) && lua_topointer(L, -1) == globals;
 }
 
-void lumap_push_globals(lua_State *L) { lua_pushglobaltable(L); }
+void lumap_push_globals(lua_State *L) {
+  lua_pushglobaltable(L);
+}
 
-void lumap_set_userdata_table(lua_State *L, int index) { lua_setiuservalue(L, index, 1); }
-void lumap_push_userdata_table(lua_State *L, int index) { lua_getiuservalue(L, index, 1); }
+void lumap_set_userdata_table(lua_State *L, int index) {
+  lua_setiuservalue(L, index, 1);
+}
+void lumap_push_userdata_table(lua_State *L, int index) {
+  lua_getiuservalue(L, index, 1);
+}
 
 static FILE *file_of(lua_State *L, int index) {
   luaL_Stream *stream = lua_touserdata(L, index);
@@ -173,7 +204,9 @@ void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
   lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
-void lumap_collector_start(lua_State *L) { lua_gc(L, LUA_GCGEN, 0, 0); }
+void lumap_collector_start(lua_State *L) {
+  lua_gc(L, LUA_GCGEN, 0, 0);
+}
 
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   /* Two slots are there: LUA_MINSTACK at a call from Lua, the state's own spare ones otherwise. */
@@ -205,7 +238,9 @@ void *lumap_new_object(lua_State *L, size_t size, const char *name) {
   return object;
 }
 
-void lumap_push_loaded(lua_State *L) { lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); }
+void lumap_push_loaded(lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+}
 
 int lumap_standard_file(lua_State *L, int index) {
   FILE *file;

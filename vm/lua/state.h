@@ -25,7 +25,7 @@ extern const int lumap_embedded_module_count;
 typedef struct lumap_state_options {
   lua_Alloc allocator; /* NULL: the VM's own */
   void *allocator_data;
-  bool ignore_environment; /* LUA_PATH and LUA_CPATH are not read */
+  bool ignore_environment;  /* LUA_PATH and LUA_CPATH are not read */
   const char *path, *cpath; /* package.path and package.cpath; NULL: the VM's defaults */
 } lumap_state_options;
 

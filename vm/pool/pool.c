@@ -25,9 +25,13 @@ struct lumap_pool {
   bool joined;
 };
 
-static lumap_job *job_of(lumap_task *task) { return (lumap_job *)task->call; }
+static lumap_job *job_of(lumap_task *task) {
+  return (lumap_job *)task->call;
+}
 
-static lumap_task *task_of(lumap_link *link) { return LUMAP_OWNER(link, lumap_task, link); }
+static lumap_task *task_of(lumap_link *link) {
+  return LUMAP_OWNER(link, lumap_task, link);
+}
 
 /* ---- references --------------------------------------------------------------------------------------------- */
 
@@ -151,14 +155,16 @@ static bool fill(lumap_pool *pool, const lumap_pool_options *options) {
 lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
   lumap_pool *pool = calloc(1, sizeof *pool);
   if (!pool) {
-    lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory", options->worker_count);
+    lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory",
+                    options->worker_count);
     return NULL;
   }
   atomic_init(&pool->references, 1);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->work, NULL);
   if (!fill(pool, options)) {
-    lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory", options->worker_count);
+    lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory",
+                    options->worker_count);
     pool_free(pool);
     return NULL;
   }
@@ -178,8 +184,8 @@ void lumap_pool_close(lumap_pool *pool) {
   pthread_mutex_unlock(&pool->lock);
 }
 
-/* Under the lock: takes tasks of one job (NULL: of all) that begin at item `from` or later out of the queue and delivers
-   them as cancelled. What nobody waits for is put on `orphans`. */
+/* Under the lock: takes tasks of one job (NULL: of all) that begin at item `from` or later out of the queue and
+   delivers them as cancelled. What nobody waits for is put on `orphans`. */
 static void cancel_queued(lumap_pool *pool, const lumap_job *job, uint64_t from, lumap_list *orphans) {
   lumap_list kept = {NULL, NULL};
   for (lumap_link *link; (link = lumap_list_pop(&pool->queue)) != NULL;) {
@@ -195,7 +201,8 @@ static void cancel_queued(lumap_pool *pool, const lumap_job *job, uint64_t from,
 }
 
 static void free_tasks(lumap_list *list) {
-  for (lumap_link *link; (link = lumap_list_pop(list)) != NULL;) lumap_task_free(task_of(link));
+  for (lumap_link *link; (link = lumap_list_pop(list)) != NULL;)
+    lumap_task_free(task_of(link));
 }
 
 void lumap_pool_terminate(lumap_pool *pool) {
@@ -213,9 +220,11 @@ void lumap_pool_terminate(lumap_pool *pool) {
 
 void lumap_pool_join(lumap_pool *pool) {
   if (pool->joined) return;
-  while (lumap_pool_pump(pool)) continue;
+  while (lumap_pool_pump(pool))
+    continue;
   pthread_mutex_lock(&pool->lock);
-  while (pool->active > 0 && !pool->terminated) pthread_cond_wait(&pool->work, &pool->lock);
+  while (pool->active > 0 && !pool->terminated)
+    pthread_cond_wait(&pool->work, &pool->lock);
   pthread_mutex_unlock(&pool->lock);
   pool->crew.backend->close(&pool->crew);
   pool->joined = true;
@@ -237,7 +246,9 @@ bool lumap_pool_is_closed(lumap_pool *pool) {
   return closed;
 }
 
-int lumap_pool_worker_count(const lumap_pool *pool) { return pool->crew.worker_count; }
+int lumap_pool_worker_count(const lumap_pool *pool) {
+  return pool->crew.worker_count;
+}
 
 void lumap_pool_release(lumap_pool *pool) {
   if (!pool) return;
@@ -248,7 +259,9 @@ void lumap_pool_release(lumap_pool *pool) {
   pool_drop(pool);
 }
 
-bool lumap_pool_pump(lumap_pool *pool) { return pool->crew.backend->pump && pool->crew.backend->pump(&pool->crew); }
+bool lumap_pool_pump(lumap_pool *pool) {
+  return pool->crew.backend->pump && pool->crew.backend->pump(&pool->crew);
+}
 
 /* ---- jobs ---------------------------------------------------------------------------------------------------- */
 
@@ -371,6 +384,7 @@ void lumap_job_close(lumap_job *job) {
   wake(pool);
   /* Where workers run only when somebody asks for results, nobody will ask for the end of a call. Mailboxes come before
      the queue, so this runs no other task. */
-  for (; ends > 0 && pool->crew.backend->pump && !pool->joined; ends--) pool->crew.backend->pump(&pool->crew);
+  for (; ends > 0 && pool->crew.backend->pump && !pool->joined; ends--)
+    pool->crew.backend->pump(&pool->crew);
   lumap_call_release(&job->call);
 }

@@ -29,13 +29,13 @@ typedef struct lumap_pool_options {
 } lumap_pool_options;
 
 typedef struct lumap_job {
-  lumap_call call; /* first: what tasks hold references to */
+  lumap_call call;  /* first: what tasks hold references to */
   lumap_pool *pool; /* holds a reference */
   /* The pool's lock. */
-  lumap_event *event;  /* signalled when a task is finished; NULL once the caller has closed the job */
+  lumap_event *event; /* signalled when a task is finished; NULL once the caller has closed the job */
   lumap_list finished;
   uint32_t finished_count;
-  unsigned char *met;  /* by worker number - 1: has taken a task of this job */
+  unsigned char *met; /* by worker number - 1: has taken a task of this job */
   /* The caller's thread. */
   uint32_t outstanding; /* submitted, not collected */
 } lumap_job;
@@ -74,8 +74,8 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task);
 /* A finished task, given to the caller, or NULL when none is finished now. */
 lumap_task *lumap_job_collect(lumap_job *job);
 
-/* Begins no new item from index `from` on (0: none at all): queued tasks come back CANCELLED, running ones end after the
- * item that runs, with the results so far. Items before it go on. */
+/* Begins no new item from index `from` on (0: none at all): queued tasks come back CANCELLED, running ones end after
+ * the item that runs, with the results so far. Items before it go on. */
 void lumap_job_cancel(lumap_job *job, uint64_t from);
 
 /* As lumap_job_cancel from 0, and ends the items that run, where the back-end can. */

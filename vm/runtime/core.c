@@ -97,9 +97,15 @@ static int core_signal_name(lua_State *L) {
 
 void lumap_core_open_system(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"clock", core_clock}, {"sleep", core_sleep},       {"cpu_count", core_cpu_count},
-      {"index", core_index}, {"worker", core_worker},     {"new_list", core_new_list},
-      {"settings", core_settings}, {"signal_name", core_signal_name}, {NULL, NULL},
+      {"clock", core_clock},
+      {"sleep", core_sleep},
+      {"cpu_count", core_cpu_count},
+      {"index", core_index},
+      {"worker", core_worker},
+      {"new_list", core_new_list},
+      {"settings", core_settings},
+      {"signal_name", core_signal_name},
+      {NULL, NULL},
   };
   lumap_core_set(L, functions);
   lua_pushliteral(L, LUMAP_VERSION);

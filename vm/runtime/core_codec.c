@@ -85,7 +85,10 @@ static int core_register(lua_State *L) {
 
 void lumap_core_open_codec(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"encode", core_encode}, {"decode", core_decode}, {"check", core_check}, {"register", core_register},
+      {"encode", core_encode},
+      {"decode", core_decode},
+      {"check", core_check},
+      {"register", core_register},
       {NULL, NULL},
   };
   static const luaL_Reg methods[] = {{NULL, NULL}};

@@ -34,7 +34,9 @@ typedef struct job_object {
 
 /* ---- pools -------------------------------------------------------------------------------------------------- */
 
-static lumap_pool *check_pool(lua_State *L) { return ((pool_object *)luaL_checkudata(L, 1, pool_type))->pool; }
+static lumap_pool *check_pool(lua_State *L) {
+  return ((pool_object *)luaL_checkudata(L, 1, pool_type))->pool;
+}
 
 static int pool_collect(lua_State *L) {
   pool_object *self = lua_touserdata(L, 1);
@@ -45,8 +47,7 @@ static int pool_collect(lua_State *L) {
 }
 
 const lumap_backend *lumap_core_find_backend(const char *name) {
-  static const lumap_backend *const backends[] = {&lumap_backend_serial, &lumap_backend_thread,
-                                                  &lumap_backend_process};
+  static const lumap_backend *const backends[] = {&lumap_backend_serial, &lumap_backend_thread, &lumap_backend_process};
   for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
     if (strcmp(backends[i]->name, name) == 0) return backends[i];
   return NULL;
@@ -100,7 +101,9 @@ static int core_pool(lua_State *L) {
   lua_settop(L, 3);
   if (!options.backend) return luaL_error(L, "there is no back-end '%s' in this build", lua_tostring(L, 1));
   if (options.backend == &lumap_backend_process) {
-    if (!runtime->program) return luaL_error(L, "cannot start process workers: no worker program was found; set it when the runtime is opened");
+    if (!runtime->program)
+      return luaL_error(L,
+                        "cannot start process workers: no worker program was found; set it when the runtime is opened");
     options.program = runtime->program;
   }
   luaL_newmetatable(L, "lumap.setup");
@@ -312,7 +315,8 @@ static int job_values(lua_State *L) {
   task->payload.size = 0;
   lua_pushcfunction(L, put_values);
   lua_pushlightuserdata(L, &p);
-  for (int i = 1; i <= 5; i++) lua_pushvalue(L, i);
+  for (int i = 1; i <= 5; i++)
+    lua_pushvalue(L, i);
   code = lua_pcall(L, 6, 0, 0);
   if (code == LUA_ERRMEM) return lua_error(L);
   if (code != 0 && p.e) lumap_encode_undo(p.e);
@@ -463,7 +467,8 @@ static int read_results(lua_State *L) {
     lua_rawgeti(L, -1, JOB_SCOPE);
     read_values(r, lua_gettop(L), total);
   } else if (task->payload_kind != LUMAP_PAYLOAD_NONE) {
-    if (task->payload.size / sizeof(double) < task->done) return luaL_error(L, "bad message: the results end too early");
+    if (task->payload.size / sizeof(double) < task->done)
+      return luaL_error(L, "bad message: the results end too early");
     push_column(L, r->columns, 1, total);
     lumap_unpack(L, lua_gettop(L), r->at, task->done,
                  task->payload_kind == LUMAP_PAYLOAD_I64 ? LUMAP_PACKED_I64 : LUMAP_PACKED_F64, task->payload.data);
@@ -524,14 +529,19 @@ static int job_abort(lua_State *L) {
 void lumap_core_open_pool(lua_State *L) {
   static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
   static const luaL_Reg pool_methods[] = {
-      {"close", pool_close},         {"terminate", pool_terminate}, {"join", pool_join}, {"is_idle", pool_is_idle},
-      {"is_closed", pool_is_closed}, {"job", pool_job},             {NULL, NULL},
+      {"close", pool_close},
+      {"terminate", pool_terminate},
+      {"join", pool_join},
+      {"is_idle", pool_is_idle},
+      {"is_closed", pool_is_closed},
+      {"job", pool_job},
+      {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"define", job_define}, {"globals", job_globals}, {"classes", job_classes}, {"paths", job_paths}, {"begin", job_begin},
-      {"numbers", job_numbers}, {"values", job_values}, {"submit", job_submit},   {"collect", job_collect},
-      {"results", job_results}, {"death", job_death},   {"outstanding", job_outstanding},
-      {"cancel", job_cancel},   {"abort", job_abort},   {"close", job_close},   {NULL, NULL},
+      {"define", job_define},   {"globals", job_globals}, {"classes", job_classes}, {"paths", job_paths},
+      {"begin", job_begin},     {"numbers", job_numbers}, {"values", job_values},   {"submit", job_submit},
+      {"collect", job_collect}, {"results", job_results}, {"death", job_death},     {"outstanding", job_outstanding},
+      {"cancel", job_cancel},   {"abort", job_abort},     {"close", job_close},     {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);

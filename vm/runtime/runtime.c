@@ -14,7 +14,9 @@ static const char runtime_key;
 /* Set while a serial pool runs a task: the worker's state is then on the stack of the caller's own thread. */
 static _Thread_local lumap_runtime *pumping;
 
-lumap_runtime *lumap_runtime_pumping(void) { return pumping; }
+lumap_runtime *lumap_runtime_pumping(void) {
+  return pumping;
+}
 
 bool lumap_core_pump(lumap_runtime *runtime, void *pool) {
   lumap_runtime *outer = pumping;
@@ -37,7 +39,8 @@ static void install_packed(lua_State *L) {
   lua_pushliteral(L, "lumap.packed");
   lua_call(L, 1, 1);
   if (lua_istable(L, -1)) {
-    for (int i = 1; i <= 3; i++) lua_rawgeti(L, -i, i);
+    for (int i = 1; i <= 3; i++)
+      lua_rawgeti(L, -i, i);
     lumap_packed_install(L);
   }
   lua_pop(L, 1);
@@ -125,8 +128,10 @@ static void hook_main(lua_State *L, lua_Debug *info) {
 void lumap_runtime_interrupt(lumap_runtime *runtime) {
   lua_State *serial = atomic_load(&runtime->serial_state);
   atomic_store(&runtime->interrupted, true);
-  if (serial) lumap_set_urgent_hook(serial, raise_interrupted);
-  else lumap_set_urgent_hook(runtime->L, hook_main);
+  if (serial)
+    lumap_set_urgent_hook(serial, raise_interrupted);
+  else
+    lumap_set_urgent_hook(runtime->L, hook_main);
   lumap_event_signal(&runtime->event);
 }
 

@@ -29,7 +29,7 @@ typedef struct lumap_runtime {
   bool hides_index; /* the call that runs has no item indexes: the worker's thread */
 
   /* Any thread. */
-  lumap_event event;                /* something happened that the state's thread may wait for */
+  lumap_event event; /* something happened that the state's thread may wait for */
   atomic_bool interrupted;
   _Atomic(lua_State *) serial_state; /* a worker's state that runs on this runtime's thread now */
 } lumap_runtime;

@@ -26,8 +26,8 @@ typedef struct number_loop {
   uint32_t call;
   uint64_t first, at, count;
   unsigned char *memory; /* items in, results out */
-  int kind;    /* of the items: LUMAP_PAYLOAD_F64, I64; NONE: a range */
-  int results; /* kind of the results so far; NONE: no result yet */
+  int kind;              /* of the items: LUMAP_PAYLOAD_F64, I64; NONE: a range */
+  int results;           /* kind of the results so far; NONE: no result yet */
 } number_loop;
 
 /* Pushes item k; a range's comes from `start` and `step`, which are at 8 and 9. */
@@ -68,7 +68,9 @@ static bool store_result(lua_State *L, number_loop *loop, uint64_t k) {
 }
 
 static int payload_kind(const char *name) {
-  return strcmp(name, "f64") == 0 ? LUMAP_PAYLOAD_F64 : strcmp(name, "i64") == 0 ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_NONE;
+  return strcmp(name, "f64") == 0   ? LUMAP_PAYLOAD_F64
+         : strcmp(name, "i64") == 0 ? LUMAP_PAYLOAD_I64
+                                    : LUMAP_PAYLOAD_NONE;
 }
 
 /* numbers(fn, memory, kind, control, call, first, count, start, step, state): runs the items and stores their results

@@ -10,7 +10,9 @@
 #include "os/os.h"
 #include "runtime/runtime.h"
 
-static lumap_task *to_task(lua_State *L) { return lua_touserdata(L, 1); }
+static lumap_task *to_task(lua_State *L) {
+  return lua_touserdata(L, 1);
+}
 
 /* info(task) -> call id, kind of payload, first, count */
 static int task_info(lua_State *L) {
@@ -154,8 +156,10 @@ static int write_columns(lua_State *L) {
     lua_rawgeti(L, 3, w->column);
     for (; w->at < w->done; w->at++) {
       lua_rawgeti(L, 4, (int)(w->at + 1));
-      if (lua_isnil(L, -1)) lua_rawgeti(L, -2, (int)(w->at + 1));
-      else lua_pushnil(L); /* a failed item has no results */
+      if (lua_isnil(L, -1))
+        lua_rawgeti(L, -2, (int)(w->at + 1));
+      else
+        lua_pushnil(L); /* a failed item has no results */
       lumap_encode_value(w->e, -1, "result", w->column > 1 ? w->column : 0);
       lua_pop(L, 2);
     }
@@ -186,7 +190,8 @@ static int write_errors(lua_State *L) {
 static int protect(lua_State *L, lua_CFunction body, writing *w) {
   lua_pushcfunction(L, body);
   lua_pushlightuserdata(L, w);
-  for (int i = 2; i <= 4; i++) lua_pushvalue(L, i);
+  for (int i = 2; i <= 4; i++)
+    lua_pushvalue(L, i);
   return lua_pcall(L, 4, 0, 0);
 }
 
@@ -234,11 +239,19 @@ static int task_hide_index(lua_State *L) {
 
 void lumap_task_api_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"info", task_info},     {"scope", task_scope},   {"log", task_log},
-      {"entry", task_entry},   {"items", task_items},   {"memory", task_memory},
-      {"unpack", task_unpack}, {"finish", task_finish}, {"finish_numbers", task_finish_numbers},
-      {"index", task_index},   {"hide_index", task_hide_index},
-      {"stop_from", task_stop_from}, {NULL, NULL},
+      {"info", task_info},
+      {"scope", task_scope},
+      {"log", task_log},
+      {"entry", task_entry},
+      {"items", task_items},
+      {"memory", task_memory},
+      {"unpack", task_unpack},
+      {"finish", task_finish},
+      {"finish_numbers", task_finish_numbers},
+      {"index", task_index},
+      {"hide_index", task_hide_index},
+      {"stop_from", task_stop_from},
+      {NULL, NULL},
   };
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);

@@ -14,14 +14,14 @@
 typedef struct worker {
   /* Fixed after open. */
   lumap_runtime *runtime;
-  int run, forget;    /* references in the registry: functions of worker.lua */
-  int stopped;        /* reference: what a stop and os.exit raise, so that nobody takes it for an error of theirs */
+  int run, forget; /* references in the registry: functions of worker.lua */
+  int stopped;     /* reference: what a stop and os.exit raise, so that nobody takes it for an error of theirs */
   const lumap_bytes *setup;
 
   /* The worker's thread, and its signal handlers. */
   atomic_bool interrupted;
   /* The worker's thread. */
-  bool exiting;  /* os.exit was called */
+  bool exiting; /* os.exit was called */
   int exit_code;
   lumap_task *task;
 } worker;
@@ -49,9 +49,12 @@ static void raise_stop(lua_State *L, lua_Debug *info) {
 /* os.exit in a worker ends the worker, not the program. */
 static int worker_exit(lua_State *L) {
   worker *self = worker_of(L);
-  if (lua_isnoneornil(L, 1) || (lua_isboolean(L, 1) && lua_toboolean(L, 1))) self->exit_code = EXIT_SUCCESS;
-  else if (lua_isboolean(L, 1)) self->exit_code = EXIT_FAILURE;
-  else self->exit_code = (int)luaL_checkinteger(L, 1) & 0xff;
+  if (lua_isnoneornil(L, 1) || (lua_isboolean(L, 1) && lua_toboolean(L, 1)))
+    self->exit_code = EXIT_SUCCESS;
+  else if (lua_isboolean(L, 1))
+    self->exit_code = EXIT_FAILURE;
+  else
+    self->exit_code = (int)luaL_checkinteger(L, 1) & 0xff;
   self->exiting = true;
   lumap_set_urgent_hook(L, raise_stop);
   raise_stop(L, NULL);
@@ -156,8 +159,8 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   worker *self = calloc(1, sizeof *self);
   lumap_runtime *parent = host;
   setup_parts parts = {0};
-  lumap_runtime_options options = {.executor = &lumap_worker_executor, .worker = number, .control = control,
-                                   .worker_count = 1, .backend = "serial"};
+  lumap_runtime_options options = {
+      .executor = &lumap_worker_executor, .worker = number, .control = control, .worker_count = 1, .backend = "serial"};
   preparing p = {self, &parts, parent != NULL};
   lumap_status status = LUMAP_E_NOMEM;
   int code;
@@ -167,8 +170,8 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   }
   status = read_setup(setup, &parts, error);
   if (status != LUMAP_E_OK) goto done;
-  options.state = (lumap_state_options){.ignore_environment = parts.ignore_environment, .path = parts.path,
-                                        .cpath = parts.cpath};
+  options.state =
+      (lumap_state_options){.ignore_environment = parts.ignore_environment, .path = parts.path, .cpath = parts.cpath};
   options.program = *parts.program ? parts.program : NULL;
   self->runtime = lumap_runtime_open(&options, error);
   status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
@@ -179,8 +182,10 @@ done:
   free(parts.program);
   free(parts.path);
   free(parts.cpath);
-  if (status == LUMAP_E_OK) *out = self;
-  else worker_close(self);
+  if (status == LUMAP_E_OK)
+    *out = self;
+  else
+    worker_close(self);
   return status;
 }
 
@@ -259,5 +264,5 @@ static void worker_forget(void *executor, uint32_t call_id) {
   if (lumap_protected_call(self->runtime->L, forget_protected, &f) != 0) lua_pop(self->runtime->L, 1);
 }
 
-const lumap_executor lumap_worker_executor = {worker_open, worker_run, worker_forget, worker_interrupt, worker_close,
-                                              LUMAP_VM_NAME};
+const lumap_executor lumap_worker_executor = {worker_open,      worker_run,   worker_forget,
+                                              worker_interrupt, worker_close, LUMAP_VM_NAME};
