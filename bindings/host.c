@@ -23,19 +23,13 @@ struct lumap {
 
 /* ---- opening and closing ------------------------------------------------------------------------------------- */
 
-#if LUMAP_VM_IS_LUAJIT
-static const char worker_name[] = "lumap";
-#else
-static const char worker_name[] = "lumap54";
-#endif
-
 /* PREFIX/bin/lumap for a library in PREFIX/lib. NULL when it is not there. */
 static char *default_worker_program(void) {
   char *library = lumap_code_path((const void *)(uintptr_t)&lumap_open), *program = NULL, *slash;
   if (!library) return NULL;
   for (int level = 0; level < 2; level++)
     if ((slash = strrchr(library, '/')) != NULL) *slash = '\0';
-  if (asprintf(&program, "%s/bin/%s", library, worker_name) < 0) program = NULL;
+  if (asprintf(&program, "%s/bin/" LUMAP_PROGRAM, library) < 0) program = NULL;
   free(library);
   if (program && access(program, X_OK) != 0) {
     free(program);
@@ -86,20 +80,9 @@ static lumap_result fail(lumap *host, lumap_result result, const char *message) 
   return result;
 }
 
-/* What the stock interpreter makes of an error. LuaJIT adds a traceback also to what __tostring gives, has none for a
- * value without it, and keeps silent about nil; 5.4 takes a string from __tostring as it is. */
 static int add_traceback(lua_State *L) {
-  const char *text = lua_tostring(L, 1);
-  if (!text && luaL_callmeta(L, 1, "__tostring")) {
-    if (!LUMAP_VM_IS_LUAJIT && lua_type(L, -1) == LUA_TSTRING) return 1;
-    if (LUMAP_VM_IS_LUAJIT) text = lua_tostring(L, -1);
-  }
-  if (!text && LUMAP_VM_IS_LUAJIT) {
-    lua_pushstring(L, lua_isnil(L, 1) ? "" : "(error object is not a string)");
-    return 1;
-  }
-  if (!text) text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
-  luaL_traceback(L, L, text, 1);
+  lua_settop(L, 1);
+  lumap_describe_error(L);
   return 1;
 }
 
@@ -152,7 +135,7 @@ static int push_arguments(lua_State *L, int argc, char *const *argv) {
   if (argc >= 0) return argc;
   lua_getglobal(L, "arg");
   if (!lua_istable(L, -1)) {
-    if (!LUMAP_VM_IS_LUAJIT) luaL_error(L, "'arg' is not a table");
+    if (LUMAP_ARG_IS_CHECKED) luaL_error(L, "'arg' is not a table");
     lua_pop(L, 1);
     return 0;
   }
@@ -161,7 +144,7 @@ static int push_arguments(lua_State *L, int argc, char *const *argv) {
   luaL_checkstack(L, argc + 3, "too many arguments to script");
   for (int i = 1; i <= argc; i++) {
     lua_rawgeti(L, table, i);
-    if (LUMAP_VM_IS_LUAJIT && lua_isnil(L, -1)) {
+    if (!LUMAP_ARG_IS_CHECKED && lua_isnil(L, -1)) {
       lua_pop(L, 1);
       argc = i - 1;
     }
@@ -239,20 +222,16 @@ static bool is_incomplete(lua_State *L) {
   return false;
 }
 
-/* With a call alone behind it `return` makes a tail call, and LuaJIT then knows no place for the call's errors: there a
- * nil stands in front. */
-static const char *const expression_prefix = LUMAP_VM_IS_LUAJIT ? "return nil, " : "return ";
-
 static int eval_body(lua_State *L) {
   entry *e = lua_touserdata(L, 1);
   int status, results;
-  bool has_extra_nil = LUMAP_VM_IS_LUAJIT;
-  lua_pushstring(L, expression_prefix);
+  int extra = LUMAP_EXPRESSION_EXTRA;
+  lua_pushliteral(L, LUMAP_EXPRESSION);
   lua_pushlstring(L, e->text, e->size);
   lua_concat(L, 2);
   status = lumap_load(L, lua_tostring(L, -1), lumap_rawlen(L, -1), e->name, "t");
   if (status != 0) {
-    has_extra_nil = false;
+    extra = 0;
     lua_pop(L, 1);
     status = lumap_load(L, e->text, e->size, e->name, "t");
   }
@@ -265,7 +244,7 @@ static int eval_body(lua_State *L) {
   lua_replace(L, 2);
   lua_settop(L, 2);
   call(L, 0, LUA_MULTRET);
-  if (has_extra_nil) lua_remove(L, 2);
+  if (extra) lua_remove(L, 2);
   results = lua_gettop(L) - 1;
   e->result = LUMAP_OK;
   if (results == 0) return 0;
@@ -307,13 +286,13 @@ lumap_result lumap_set_arguments(lumap *host, int argc, char *const *argv, int s
 
 static int require_body(lua_State *L) {
   entry *e = lua_touserdata(L, 1);
-  const char *equals = LUMAP_VM_IS_LUAJIT ? NULL : strchr(e->text, '=');
+  const char *equals = LUMAP_OPTION_L_SETS_GLOBAL ? strchr(e->text, '=') : NULL;
   const char *name = equals ? equals + 1 : e->text;
   lua_getglobal(L, "require");
   lua_pushstring(L, name);
   call(L, 1, 1);
   e->result = LUMAP_OK;
-  if (LUMAP_VM_IS_LUAJIT) return 0;
+  if (!LUMAP_OPTION_L_SETS_GLOBAL) return 0;
   lua_pushlstring(L, e->text, equals ? (size_t)(equals - e->text) : strlen(e->text));
   lua_insert(L, -2);
   lumap_push_globals(L);

@@ -16,8 +16,8 @@
  * are read to the last byte before this is decided):
  *   - it never became ready: the oldest is finished as LUMAP_OUTCOME_START, with what the child or the system said;
  *   - it had begun the oldest, whose turn is then the one that the control block names since the first byte of the task
- *     was read: LUMAP_OUTCOME_DIED at the index in the control block, or at the task's first item if the child was
- *     killed while it read the task. A result that is half written belongs here;
+ *     was read: LUMAP_OUTCOME_DIED at the index in the control block, which is 0 if the child was killed while it
+ *     read the task. A result that is half written belongs here;
  *   - it had not: given back, as all the others are. But the third child in a row that ends without one result has its
  *     oldest task finished as LUMAP_OUTCOME_DIED, so that work which kills from afar cannot turn in a circle;
  *   - it was stopped: LUMAP_OUTCOME_DIED if begun, else LUMAP_OUTCOME_CANCELLED, and nothing is given back;

@@ -136,6 +136,17 @@ int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   return lua_cpcall(L, body, data);
 }
 
+/* A traceback also behind what __tostring gives, none for a value without it, and silence about nil. */
+void lumap_describe_error(lua_State *L) {
+  int index = lua_gettop(L);
+  const char *text = lua_tostring(L, index);
+  if (!text && luaL_callmeta(L, index, "__tostring")) text = lua_tostring(L, -1);
+  if (text) luaL_traceback(L, L, text, 1);
+  else lua_pushstring(L, lua_isnil(L, index) ? "" : "(error object is not a string)");
+  lua_replace(L, index);
+  lua_settop(L, index);
+}
+
 #else
 
 bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
@@ -213,6 +224,20 @@ int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   lua_pushcfunction(L, body);
   lua_pushlightuserdata(L, data);
   return lua_pcall(L, 1, 0, 0);
+}
+
+/* A string from __tostring as it is. */
+void lumap_describe_error(lua_State *L) {
+  int index = lua_gettop(L);
+  const char *text = lua_tostring(L, index);
+  if (!text && luaL_callmeta(L, index, "__tostring") && lua_type(L, -1) == LUA_TSTRING) {
+    lua_replace(L, index);
+    return;
+  }
+  if (!text) text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, index));
+  luaL_traceback(L, L, text, 1);
+  lua_replace(L, index);
+  lua_settop(L, index);
 }
 
 #endif

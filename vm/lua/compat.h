@@ -19,13 +19,27 @@
 /* The type of LuaJIT's cdata; no value of 5.4 has it. */
 enum { LUMAP_TCDATA = 10 };
 
-/* LUMAP_VM_NAME is "LuaJIT 2.1.0-beta3" or "Lua 5.4.4", LUMAP_VM_NOTICE the stock interpreter's line of -v. */
+/* What each VM's build defines:
+ *   LUMAP_PROGRAM              the command's name
+ *   LUMAP_EXPRESSION           what makes a chunk of an expression list, and how many values it puts in front. With a
+ *                              call alone behind it `return` makes a tail call, and LuaJIT then knows no place for the
+ *                              call's errors
+ *   LUMAP_HOOK_LEVEL           the level of the function in which a hook runs: LuaJIT's hooks have none of their own
+ *   LUMAP_OPTION_L_SETS_GLOBAL option -l NAME also sets the global NAME
+ *   LUMAP_ARG_IS_CHECKED       a global `arg` that is no table is an error, and its holes are arguments
+ * LUMAP_VM_NAME is "LuaJIT 2.1.0-beta3" or "Lua 5.4.4", LUMAP_VM_NOTICE the stock interpreter's line of -v. */
 
 #if LUA_VERSION_NUM >= 504
 #define LUMAP_VM_IS_LUAJIT 0
 #define LUMAP_VM_CODE 2 /* which VM's bytecode a message holds */
 #define LUMAP_VM_NAME LUA_RELEASE
 #define LUMAP_VM_NOTICE LUA_COPYRIGHT
+#define LUMAP_PROGRAM "lumap54"
+#define LUMAP_EXPRESSION "return "
+#define LUMAP_EXPRESSION_EXTRA 0
+#define LUMAP_HOOK_LEVEL 1
+#define LUMAP_OPTION_L_SETS_GLOBAL 1
+#define LUMAP_ARG_IS_CHECKED 1
 #define lumap_rawlen(L, index) ((size_t)lua_rawlen(L, index))
 #else
 #include <luajit.h>
@@ -33,6 +47,12 @@ enum { LUMAP_TCDATA = 10 };
 #define LUMAP_VM_CODE 1
 #define LUMAP_VM_NAME LUAJIT_VERSION
 #define LUMAP_VM_NOTICE LUAJIT_VERSION " -- " LUAJIT_COPYRIGHT ". " LUAJIT_URL
+#define LUMAP_PROGRAM "lumap"
+#define LUMAP_EXPRESSION "return nil, "
+#define LUMAP_EXPRESSION_EXTRA 1
+#define LUMAP_HOOK_LEVEL 0
+#define LUMAP_OPTION_L_SETS_GLOBAL 0
+#define LUMAP_ARG_IS_CHECKED 0
 #define lumap_rawlen(L, index) ((size_t)lua_objlen(L, index))
 int lua_absindex(lua_State *L, int index);
 void lua_rawgetp(lua_State *L, int index, const void *key);
@@ -88,6 +108,9 @@ void lumap_push_loaded(lua_State *L);
 
 /* Is `index` a file handle of the io library, and which standard one: 0, 1, 2, or -1 for others; -2: none at all. */
 int lumap_standard_file(lua_State *L, int index);
+
+/* Replaces the error on top by what the stock interpreter prints for it, traceback included. [-1, +1] */
+void lumap_describe_error(lua_State *L);
 
 /* Stops the collector; what it returns goes to lumap_collector_restore. */
 bool lumap_collector_stop(lua_State *L);

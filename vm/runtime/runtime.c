@@ -112,8 +112,8 @@ lumap_runtime *lumap_runtime_get(lua_State *L) {
 static void raise_interrupted(lua_State *L, lua_Debug *info) {
   (void)info;
   lua_sethook(L, NULL, 0, 0);
-  /* The place where it happened, as the stock interpreters give it: LuaJIT's hooks have no level of their own. */
-  luaL_where(L, LUMAP_VM_IS_LUAJIT ? 0 : 1);
+  /* The place where it happened, as the stock interpreters give it. */
+  luaL_where(L, LUMAP_HOOK_LEVEL);
   lua_pushliteral(L, "interrupted!");
   lua_concat(L, 2);
   lua_error(L);
