@@ -80,7 +80,20 @@ static lumap_result fail(lumap *host, lumap_result result, const char *message) 
   return result;
 }
 
+/* An error object that carries its traceback, as parallel.Error does, tells all by itself. */
+static bool has_traceback(lua_State *L) {
+  bool has;
+  if (!lua_istable(L, 1) || !luaL_getmetafield(L, 1, "__tostring")) return false;
+  lua_pushliteral(L, "traceback");
+  lua_rawget(L, 1);
+  has = lua_type(L, -1) == LUA_TSTRING;
+  lua_settop(L, 1);
+  return has;
+}
+
 static int add_traceback(lua_State *L) {
+  lua_settop(L, 1);
+  if (has_traceback(L) && luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
   lua_settop(L, 1);
   lumap_describe_error(L);
   return 1;

@@ -91,8 +91,9 @@ static int open_and_run(const lumap_command *command) {
   char message[512] = "";
   lumap_session session = {.program = command->program, .is_luajit = command->dialect->is_luajit};
   /* The command is its own worker program, wherever it lies: the name means whoever uses it. */
-  command->runtime.worker_program = "/proc/self/exe";
-  session.runtime = lumap_open(&command->runtime, message, sizeof message);
+  lumap_options options = command->runtime;
+  options.worker_program = "/proc/self/exe";
+  session.runtime = lumap_open(&options, message, sizeof message);
   if (session.runtime == NULL) {
     lumap_session_complain(&session, message);
     return EXIT_FAILURE;
