@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- What README.md shows is what happens: each Lua block runs as the script tour.lua in a folder of its own and prints the
--- text block that follows it, and the C block builds against the library and runs.
+-- What README.md shows is what happens: each Lua block runs as the script tour.lua in a folder of its own and prints
+-- the text block that follows it, and the C block builds against the library and runs.
 
 local describe, it, assert, pending = describe, it, assert, pending
 
@@ -67,7 +67,8 @@ describe("README.md", function()
       it(("line %d: the script does what is shown"):format(block.line), function()
         with_folder(function(folder)
           interpreter.write_file(folder .. "/tour.lua", block.code)
-          local result = interpreter.run({ "tour.lua" }, { cwd = folder, env = { LUMAP_WORKERS = 2, LUMAP_BACKEND = false } })
+          local env = { LUMAP_WORKERS = 2, LUMAP_BACKEND = false }
+          local result = interpreter.run({ "tour.lua" }, { cwd = folder, env = env })
           assert.equal("", result.stderr)
           assert.equal(0, result.code)
           if expected then

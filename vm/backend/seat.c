@@ -36,7 +36,9 @@ void lumap_task_fail_died(lumap_task *task, int number, uint64_t index, int sign
 
 bool lumap_seat_run(lumap_seat *seat, lumap_task *task) {
   bool usable = true;
-  atomic_store_explicit(&seat->control->call, task->call_id, memory_order_relaxed);
+  /* Sequential order, as the pool's: it asks for a stop and then looks here, the worker writes here and then looks
+   * whether a stop is asked for. In any weaker order each could miss the other, and the item would never be ended. */
+  atomic_store(&seat->control->call, task->call_id);
   if (lumap_seat_open(seat, &task->error) != LUMAP_E_OK) {
     lumap_task_fail_start(task, seat->number);
   } else {

@@ -114,7 +114,8 @@ void lumap_task_free(lumap_task *task);
 
 /* Shall item `index` of the call not begin? */
 static inline bool lumap_control_is_stopped(const lumap_control *control, uint32_t call_id, uint64_t index) {
-  uint64_t stop = atomic_load_explicit(&control->stop_call, memory_order_acquire);
+  /* Sequential order: see lumap_seat_run. */
+  uint64_t stop = atomic_load(&control->stop_call);
   if (stop == 0) return false;
   return stop == LUMAP_STOP_ALL ||
          (stop == call_id && index >= atomic_load_explicit(&control->stop_from, memory_order_relaxed));

@@ -29,7 +29,7 @@ enum {
   INTERRUPT_AFTER_MS = 50, /* items that end soon by themselves do so undisturbed */
   FIRST_PAUSE_MS = 1,      /* between two signals; doubled each time */
   LONGEST_PAUSE_MS = 64,
-  GIVE_UP_AFTER_MS = 1000,
+  GIVE_UP_AFTER_MS = 3000,
 };
 #define NS_PER_MS UINT64_C(1000000)
 
