@@ -141,8 +141,10 @@ void lumap_describe_error(lua_State *L) {
   int index = lua_gettop(L);
   const char *text = lua_tostring(L, index);
   if (!text && luaL_callmeta(L, index, "__tostring")) text = lua_tostring(L, -1);
-  if (text) luaL_traceback(L, L, text, 1);
-  else lua_pushstring(L, lua_isnil(L, index) ? "" : "(error object is not a string)");
+  if (text)
+    luaL_traceback(L, L, text, 1);
+  else
+    lua_pushstring(L, lua_isnil(L, index) ? "" : "(error object is not a string)");
   lua_replace(L, index);
   lua_settop(L, index);
 }

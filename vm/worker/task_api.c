@@ -39,7 +39,9 @@ static int task_log(lua_State *L) {
   uint32_t read = (uint32_t)lua_tonumber(L, 3), number = 0;
   uint64_t began = lumap_clock_ns();
   lumap_scope_check(L, 2);
-  for (lumap_log_entry *entry = task->call->log_first; entry && number < task->log_needed; entry = entry->next)
+  /* The last entry's `next` is the caller's to write while we are here. */
+  for (lumap_log_entry *entry = task->call->log_first; number < task->log_needed;
+       entry = number < task->log_needed ? entry->next : NULL)
     if (number++ >= read) lumap_log_read(L, 2, entry->bytes.data, entry->bytes.size, 4);
   task->decode_ns += lumap_clock_ns() - began;
   /* A task that comes back after a death may need less than its successors, which have been here. */
