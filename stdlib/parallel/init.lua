@@ -4,18 +4,14 @@
 
 local core = require "lumap.core"
 local Error = require "parallel.error"
-local Pool = require "parallel.pool"
-local options = require "parallel.options"
-local source = require "parallel.source"
-local verbs = require "parallel.verbs"
+
+-- Loaded when they are needed: a script that maps nothing, and each worker that is started, does without.
+local function pool() return require "parallel.pool" end
+local function verbs() return require "parallel.verbs" end
 
 ---@class parallel
 local parallel = {
   Error = Error,
-  pool = Pool.new,
-  ThreadPool = Pool.ThreadPool,
-  ProcessPool = Pool.ProcessPool,
-  range = source.range,
   version = core.version,
 }
 
@@ -36,35 +32,65 @@ local parallel = {
 ---@param opts parallel.options|nil
 ---@return table list
 ---@return table ...
-function parallel.map(fn, items, opts) return verbs.map(nil, fn, items, opts) end
+function parallel.map(fn, items, opts) return verbs().map(nil, fn, items, opts) end
 
 --- As map, but results are dropped in the worker.
 ---@return integer succeeded
 ---@return table<integer, parallel.Error>|nil errors with errors = "collect", if any
-function parallel.each(fn, items, opts) return verbs.each(nil, fn, items, opts) end
+function parallel.each(fn, items, opts) return verbs().each(nil, fn, items, opts) end
 
 --- The items for which pred(item) is true, in order, with field `n`.
 ---@return table list
-function parallel.filter(pred, items, opts) return verbs.filter(nil, pred, items, opts) end
+function parallel.filter(pred, items, opts) return verbs().filter(nil, pred, items, opts) end
 
 --- An iterator in item order: for i, value, ... in parallel.imap(f, items) do. Raises an item's error when its turn
 --- comes. Leaving the loop early ends the work.
 ---@return fun(): integer, any
-function parallel.imap(fn, items, opts) return verbs.imap(nil, fn, items, opts) end
+function parallel.imap(fn, items, opts) return verbs().imap(nil, fn, items, opts) end
 
 --- As imap, in the order of completion; i is the item's index.
 ---@return fun(): integer, any
-function parallel.imap_unordered(fn, items, opts) return verbs.imap_unordered(nil, fn, items, opts) end
+function parallel.imap_unordered(fn, items, opts) return verbs().imap_unordered(nil, fn, items, opts) end
 
 --- As map with fn(unpack(args, 1, args.n or #args)) for each list of arguments.
 ---@return table list
 ---@return table ...
-function parallel.starmap(fn, arglists, opts) return verbs.starmap(nil, fn, arglists, opts) end
+function parallel.starmap(fn, arglists, opts) return verbs().starmap(nil, fn, arglists, opts) end
 
 --- Starts fn(...) on a worker.
 ---@return parallel.Future
 ---@nodiscard
-function parallel.submit(fn, ...) return Pool.submit_warm(fn, ...) end
+function parallel.submit(fn, ...) return pool().submit_warm(fn, ...) end
+
+--- A pool of workers of its own. Every verb is a method of it.
+--- Raises: wrong options; kind "init" when the workers cannot be started.
+---@param opts table|nil workers, backend, init
+---@return parallel.Pool
+---@nodiscard
+function parallel.pool(opts) return pool().new(opts) end
+
+--- A pool of threads.
+---@param workers integer|nil how many (default as for `workers`)
+---@param opts table|nil init
+---@return parallel.Pool
+---@nodiscard
+function parallel.ThreadPool(workers, opts) return pool().ThreadPool(workers, opts) end
+
+--- A pool of processes.
+---@param workers integer|nil how many (default as for `workers`)
+---@param opts table|nil init
+---@return parallel.Pool
+---@nodiscard
+function parallel.ProcessPool(workers, opts) return pool().ProcessPool(workers, opts) end
+
+--- first, first + step, ... up to last: a list that takes no memory and is not sent; each worker counts for itself.
+--- Raises: a bound that is not a finite number, a step of zero.
+---@param first number
+---@param last number
+---@param step number|nil default 1
+---@return parallel.Range
+---@nodiscard
+function parallel.range(first, last, step) return require("parallel.source").range(first, last, step) end
 
 --- CPUs that this process may use: the least of affinity and cgroup quota, at least 1.
 ---@return integer
@@ -82,7 +108,7 @@ function parallel.worker() return core.worker() end
 ---@param seconds number
 function parallel.sleep(seconds)
   if type(seconds) ~= "number" or not (seconds >= 0) then
-    options.bad_argument("sleep", 1, "number of seconds from 0 up", seconds, 1)
+    require("parallel.options").bad_argument("sleep", 1, "number of seconds from 0 up", seconds, 1)
   end
   core.sleep(seconds)
 end

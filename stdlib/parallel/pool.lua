@@ -34,11 +34,7 @@ local function start(opts, level)
   }, Pool)
 end
 
---- A pool of workers of its own. Every verb is a method of it.
---- Raises: wrong options; kind "init" when the workers cannot be started.
----@param opts table|nil workers, backend, init
----@return parallel.Pool
----@nodiscard
+--- parallel.pool
 function Pool.new(opts)
   return start(options.check("pool", opts, "pool", 1, 1), 1)
 end

@@ -33,13 +33,7 @@ local Range = { __name = "parallel.Range" }
 Range.__index = Range
 Range.__len = function(range) return range.n end
 
---- first, first + step, ... up to last. Nothing is stored and nothing is sent: each worker counts for itself.
---- Raises: a bound that is not a finite number, a step of zero.
----@param first number
----@param last number
----@param step number|nil default 1
----@return parallel.Range range
----@nodiscard
+--- parallel.range
 function source.range(first, last, step)
   if step == nil then step = 1 end
   local bounds = { first, last, step }
