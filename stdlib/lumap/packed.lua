@@ -13,6 +13,7 @@ local doubles, integers = ffi.typeof("double *"), ffi.typeof("int64_t *")
 -- Kinds of LUMAP_TAG_PACKED in vm/codec/wire.h; a slice within one kind of VM is always doubles.
 local F64, I64, MIXED = 1, 2, 3
 local EXACT = 2 ^ 53
+local MOST_EXACT = ffi.new("int64_t", EXACT)
 
 local function pack_doubles(list, first, count, out)
   for i = 0, count - 1 do
@@ -55,9 +56,8 @@ local function unpack(list, first, count, memory, kind)
   local numbers = ffi.cast(integers, memory)
   for i = 0, count - 1 do
     local value = numbers[i]
-    -- What a double cannot hold stays an int64_t.
-    local rounded = tonumber(value)
-    if rounded > EXACT or rounded < -EXACT then list[first + i] = value else list[first + i] = rounded end
+    -- What a double cannot hold stays an int64_t. Compared as integers: rounded, 2^53 + 1 would pass for 2^53.
+    if value > MOST_EXACT or value < -MOST_EXACT then list[first + i] = value else list[first + i] = tonumber(value) end
   end
 end
 

@@ -20,12 +20,14 @@
 #include "codec/names.h"
 #include "codec/path.h"
 #include "codec/wire.h"
+#include "lua/state.h"
 
 enum {
-  LUMAP_DEPTH_NESTED = 100,      /* levels that the encoder nests before it defers a table: bounds the C stack */
-  LUMAP_DEPTH_ALLOWED = 150,     /* levels that the decoder accepts */
-  LUMAP_PACKED_LEAST = 64,       /* numbers in a list from which on it is packed */
-  LUMAP_FUNCTIONS_LOGGED = 65536 /* functions a log may hold; further ones go with each message that needs them */
+  LUMAP_DEPTH_NESTED = 100,          /* levels that the encoder nests before it defers a table: bounds the C stack */
+  LUMAP_DEPTH_ALLOWED = 150,         /* levels that the decoder accepts */
+  LUMAP_PACKED_LEAST = 64,           /* numbers in a list from which on it is packed */
+  LUMAP_PACKED_MOST = INT32_MAX / 2, /* and up to which */
+  LUMAP_FUNCTIONS_LOGGED = 65536     /* functions a log may hold; further ones go with each message that needs them */
 };
 
 /* Flags of plain use. */
@@ -81,8 +83,13 @@ void lumap_encode_value(lumap_encoder *encoder, int index, const char *label, in
  * stay where it is. [-0, +1] */
 void lumap_encode_resume(lumap_encoder *encoder, lua_State *L);
 
-/* Takes out what the last lumap_encode_value wrote, after it raised an error, so that the message can go on. */
-void lumap_encode_undo(lumap_encoder *encoder);
+/* From here on the message refers to nothing that is in it already: items do not share their parts, whatever chunk they
+ * travel in. */
+void lumap_encode_separate(lumap_encoder *encoder);
+
+/* Takes out what the last lumap_encode_value wrote, after it raised an error, so that the message can go on. `scope` is
+ * the stack index of the encoder's scope in `L`. [-0, +0] */
+void lumap_encode_undo(lumap_encoder *encoder, lua_State *L, int scope);
 
 /* Appends records to the log of the scope at `scope`, then what they need. [-0, +0] */
 void lumap_log_value(lua_State *L, int scope, int index, const char *label);

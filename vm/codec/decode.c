@@ -12,7 +12,7 @@
 int lumap_decoder_bad(lumap_decoder *d, const char *what) {
   char at[32];
   snprintf(at, sizeof at, "%llu", (unsigned long long)d->in.at);
-  return luaL_error(d->L, "bad message at byte %s: %s", at, d->in.failed ? "it ends too early" : what);
+  return lumap_raise(d->L, "bad message at byte %s: %s", at, d->in.failed ? "it ends too early" : what);
 }
 
 static void check(lumap_decoder *d) {
@@ -33,7 +33,7 @@ void lumap_decoder_remember(lumap_decoder *d, uint64_t offset) {
   /* What a worker reads from the log it knows again when it writes a result. */
   if (d->in_log && (lua_istable(L, -1) || lua_isfunction(L, -1)) &&
       !lumap_map_set(&d->scope->map, lua_topointer(L, -1), offset << 8))
-    luaL_error(L, "not enough memory");
+    lumap_raise(L, "not enough memory");
 }
 
 bool lumap_decoder_push_object(lumap_decoder *d, uint64_t offset) {
@@ -147,7 +147,7 @@ static void get_packed(lumap_decoder *d, bool fill) {
   uint64_t count = lumap_get_varint(&d->in);
   const unsigned char *numbers;
   if (kind < LUMAP_PACKED_F64 || kind > LUMAP_PACKED_MIXED) lumap_decoder_bad(d, "an unknown kind of numbers");
-  if (count > lumap_reader_left(&d->in) / 8 || count > INT32_MAX / 2)
+  if (count > lumap_reader_left(&d->in) / 8 || count > LUMAP_PACKED_MOST)
     lumap_decoder_bad(d, "more numbers than there are bytes");
   numbers = lumap_get_bytes(&d->in, count * 8);
   pairs = lumap_get_u8(&d->in);

@@ -104,20 +104,68 @@ static lumap_sink log_sink(lumap_encoder *e, int deferred) {
       .out = &scope->log, .seen = &scope->map, .base = scope->log_size, .is_log = true, .deferred = deferred};
 }
 
-static void rewind_sink(lumap_sink *sink, size_t size) {
-  sink->out->size = size;
-  sink->out->failed = false;
-  lumap_map_drop_from(sink->seen, (sink->base + size) << 8);
+void lumap_encode_separate(lumap_encoder *e) {
+  lumap_map_clear(&e->message);
 }
 
-void lumap_encode_undo(lumap_encoder *e) {
+/* Forgets the code that the log had from byte `offset` on. */
+static void forget_codes(lua_State *L, int scope, uint64_t offset) {
+  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_CODES);
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    if (lua_tonumber(L, -1) >= (lua_Number)offset) {
+      lua_pushvalue(L, -2);
+      lua_pushnil(L);
+      lua_rawset(L, -5);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+/* Forgets the globals that were noted since there were `count`. */
+static void forget_globals(lua_State *L, int scope, size_t count) {
+  int top = lua_gettop(L);
+  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_PENDING_GLOBALS);
+  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_GLOBALS);
+  for (size_t now = lumap_rawlen(L, top + 1); now > count; now--) {
+    lua_rawgeti(L, top + 1, (int)now);
+    lua_pushnil(L);
+    lua_rawset(L, top + 2);
+    lua_pushnil(L);
+    lua_rawseti(L, top + 1, (int)now);
+  }
+  lua_settop(L, top);
+}
+
+static size_t count_pending_globals(lua_State *L, int scope) {
+  size_t count;
+  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_PENDING_GLOBALS);
+  count = lumap_rawlen(L, -1);
+  lua_pop(L, 1);
+  return count;
+}
+
+/* Takes back what the log has gained since it had `size` bytes and `globals` names to write. */
+static void rewind_log(lua_State *L, int index, size_t size, size_t globals) {
+  lumap_scope *scope = lua_touserdata(L, index);
+  luaL_checkstack(L, 8, NULL);
+  forget_globals(L, index, globals);
+  if (scope->log.size == size && !scope->log.failed) return;
+  scope->log.size = size;
+  scope->log.failed = false;
+  lumap_map_drop_from(&scope->map, (scope->log_size + size) << 8);
+  forget_codes(L, index, scope->log_size + size);
+}
+
+void lumap_encode_undo(lumap_encoder *e, lua_State *L, int scope) {
+  lumap_bytes *out = e->home.out;
   e->sink = e->home;
   e->depth = 0;
-  rewind_sink(&e->sink, e->mark);
-  if (e->scope && e->scope->log.size > e->log_mark) {
-    lumap_sink log = log_sink(e, 0);
-    rewind_sink(&log, e->log_mark);
-  }
+  out->size = e->mark;
+  out->failed = false;
+  lumap_map_drop_from(e->home.seen, (uint64_t)e->mark << 8);
+  if (scope && e->scope->writes) rewind_log(L, scope, e->log_mark, e->globals_mark);
 }
 
 /* ---- references, names, objects of the log ------------------------------------------------------------------ */
@@ -271,7 +319,8 @@ static bool put_packed(lumap_encoder *e, int index, size_t count, unsigned tag) 
   lumap_bytes *out = e->sink.out;
   size_t start = out->size, kind_at;
   int kind;
-  if (count < LUMAP_PACKED_LEAST || !lumap_packed_looks_numeric(e->L, index, count)) return false;
+  if (count < LUMAP_PACKED_LEAST || count > LUMAP_PACKED_MOST || !lumap_packed_looks_numeric(e->L, index, count))
+    return false;
   lumap_put_u8(out, tag);
   kind_at = out->size;
   lumap_put_u8(out, 0);
@@ -380,7 +429,8 @@ static bool put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_put_string(e->sink.out, name, size);
   lua_pop(L, 1);
   e->depth++;
-  if (e->depth >= LUMAP_DEPTH_ALLOWED - 20) luaL_error(L, "cannot send objects of registered classes nested so deeply");
+  if (e->depth >= LUMAP_DEPTH_ALLOWED - 20)
+    lumap_raise(L, "cannot send objects of registered classes nested so deeply");
   lumap_put_value(e, lua_gettop(L), &here);
   e->depth--;
   lua_settop(L, top);
@@ -517,6 +567,7 @@ void lumap_encode_value(lumap_encoder *e, int index, const char *label, int numb
   lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, number, label, NULL};
   e->mark = e->sink.out->size;
   e->log_mark = e->scope ? e->scope->log.size : 0;
+  e->globals_mark = e->scope && e->scope->writes ? count_pending_globals(e->L, e->scope_index) : 0;
   lumap_put_value(e, lua_absindex(e->L, index), &root);
   put_deferred(e);
   check_memory(e);
@@ -579,7 +630,7 @@ void lumap_log_classes(lua_State *L, int scope) {
   while (lua_next(L, -2)) {
     bool sent = lua_type(L, -2) != LUA_TSTRING;
     for (int with_metatable = 1; with_metatable >= 0 && !sent; with_metatable--) {
-      size_t mark = s->log.size;
+      size_t mark = s->log.size, globals = count_pending_globals(L, scope);
       lua_pushcfunction(L, log_class);
       lua_pushvalue(L, scope);
       lua_pushvalue(L, -3);
@@ -589,9 +640,7 @@ void lumap_log_classes(lua_State *L, int scope) {
       /* The metatable of a library's userdata does not cross; the worker learns it from the first object that it makes.
          A class whose functions do not cross stays here: its objects are refused there, by name. */
       lua_pop(L, 1);
-      s->log.size = mark;
-      s->log.failed = false;
-      lumap_map_drop_from(&s->map, (s->log_size + mark) << 8);
+      rewind_log(L, scope, mark, globals);
     }
     lua_pop(L, 1);
   }

@@ -20,6 +20,7 @@ typedef struct lumap_sink {
 struct lumap_encoder {
   lua_State *L;
   lumap_sink sink, home; /* where bytes go; where they go between values */
+  size_t globals_mark;   /* names of globals to write before that value */
   size_t mark, log_mark; /* sizes of the message and the log before the value that is being written */
   lumap_map message;     /* objects of the message: offset << 8 | number of the upvalue, 0 for others */
   lumap_scope *scope;

@@ -106,7 +106,7 @@ static void put_code(lumap_encoder *e, int index, int upvalues) {
   if (lumap_dump(L, append, out) != 0) lumap_encoder_no_memory(e);
   lua_pop(L, 1);
   size = out->size - start - 1 - CODE_HEAD;
-  if (size > UINT32_MAX) luaL_error(L, "cannot send a function with more than 4 GiB of code");
+  if (size > UINT32_MAX) lumap_raise(L, "cannot send a function with more than 4 GiB of code");
   code = out->data + start + 1 + CODE_HEAD;
   checksum = lumap_checksum(code, size);
   size32 = (uint32_t)size;
@@ -163,12 +163,12 @@ void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step) {
   if (lua_iscfunction(L, index)) lumap_path_refuse(L, step, index);
   if (!e->names) {
     lumap_path_push(L, step);
-    luaL_error(L, "cannot send %s (a function): functions are encoded only with the option functions = true",
-               lua_tostring(L, -1));
+    lumap_raise(L, "cannot send %s (a function): functions are encoded only with the option functions = true",
+                lua_tostring(L, -1));
   }
   if (++e->depth >= LUMAP_DEPTH_ALLOWED - 20) {
     lumap_path_push(L, step);
-    luaL_error(L, "cannot send %s: functions are nested too deeply", lua_tostring(L, -1));
+    lumap_raise(L, "cannot send %s: functions are nested too deeply", lua_tostring(L, -1));
   }
   offset = lumap_sink_remember(e, index);
   if (e->sink.is_log) e->scope->functions++;

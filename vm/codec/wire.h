@@ -58,7 +58,7 @@ typedef enum lumap_tag {
   LUMAP_TAG_CELL = 0x27,     /* an upvalue, with its value */
   LUMAP_TAG_CELL_REF = 0x28, /* varint offset of a function that has it, u8 which of its upvalues: the same variable */
   LUMAP_TAG_CODE = 0x29,     /* u8 VM, u32 checksum, u32 size, bytecode */
-  LUMAP_TAG_CODE_REF = 0x2A, /* varint offset of the code in this message */
+  LUMAP_TAG_CODE_REF = 0x2A, /* varint offset of the code in this log */
 
   LUMAP_TAG_FIXSTR = 0x40, /* 0x40..0x7F: string of 0..63 bytes */
   LUMAP_TAG_FIXINT = 0x80, /* 0x80..0xFF: 0..127 */

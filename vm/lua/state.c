@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lua/state.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 static const char environment_key;
@@ -110,6 +111,14 @@ lumap_status lumap_error_pop(lua_State *L, int code, lumap_error *error) {
   lumap_error_set(error, status, "%s", text);
   lua_pop(L, 1);
   return status;
+}
+
+int lumap_raise(lua_State *L, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  lua_pushvfstring(L, format, arguments);
+  va_end(arguments);
+  return lua_error(L);
 }
 
 int lumap_error_raise(lua_State *L, const lumap_error *error) {

@@ -39,6 +39,10 @@ void lumap_state_close(lua_State *L);
 /* Copies the error on top into `error` as text and pops it. [-1, +0] */
 lumap_status lumap_error_pop(lua_State *L, int code, lumap_error *error);
 
+/* Raises a formatted message (as lua_pushfstring) without the position that luaL_error would put in front: it is one in
+ * our own Lua files. Does not return. */
+int lumap_raise(lua_State *L, const char *format, ...);
+
 /* Raises `error` as a Lua error with its message, without a position. Does not return. */
 int lumap_error_raise(lua_State *L, const lumap_error *error);
 

@@ -289,6 +289,7 @@ static int put_values(lua_State *L) {
   lumap_task *task = p->task;
   uint64_t from = (uint64_t)lua_tonumber(L, 4);
   const char *label = lua_tostring(L, 6);
+  bool numbered = strcmp(label, "items") == 0;
   int scope;
   lumap_push_userdata_table(L, 2);
   lua_rawgeti(L, -1, JOB_SCOPE);
@@ -298,7 +299,8 @@ static int put_values(lua_State *L) {
   p->e = lumap_encode_begin(L, &task->payload, scope, 0);
   for (; p->done < task->count; p->done++) {
     lua_rawgeti(L, 3, (int)(from + p->done));
-    lumap_encode_value(p->e, -1, label, label[0] == 'i' ? (int)(task->first + p->done) : 0);
+    lumap_encode_separate(p->e);
+    lumap_encode_value(p->e, -1, label, numbered ? (int)(task->first + p->done) : 0);
     lua_pop(L, 1);
   }
   return 0;
@@ -319,7 +321,11 @@ static int job_values(lua_State *L) {
     lua_pushvalue(L, i);
   code = lua_pcall(L, 6, 0, 0);
   if (code == LUA_ERRMEM) return lua_error(L);
-  if (code != 0 && p.e) lumap_encode_undo(p.e);
+  if (code != 0 && p.e) {
+    push_scope(L);
+    lumap_encode_undo(p.e, L, lua_gettop(L));
+    lua_pop(L, 1);
+  }
   task->count = p.done;
   lumap_push_integer(L, (int64_t)p.done);
   if (code == 0) return 1;
@@ -434,6 +440,7 @@ static void read_values(reading *r, int scope, lua_Number total) {
   lumap_decode_begin(&r->d, L, task->payload.data, task->payload.size, scope, 0);
   if (lumap_get_u8(&r->d.in) != LUMAP_WIRE_VERSION) luaL_error(L, "bad message: results of another version");
   columns = lumap_get_varint(&r->d.in);
+  if (columns > lumap_reader_left(&r->d.in)) luaL_error(L, "bad message: more results than there are bytes");
   for (uint64_t c = 1; c <= columns && !r->d.in.failed; c++) {
     push_column(L, r->columns, (int)c, total);
     for (uint64_t k = 0; k < task->done; k++) {

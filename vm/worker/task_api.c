@@ -163,6 +163,7 @@ static int write_columns(lua_State *L) {
         lua_rawgeti(L, -2, (int)(w->at + 1));
       else
         lua_pushnil(L); /* a failed item has no results */
+      lumap_encode_separate(w->e);
       lumap_encode_value(w->e, -1, "result", w->column > 1 ? w->column : 0);
       lua_pop(L, 2);
     }
@@ -209,7 +210,7 @@ static int task_finish(lua_State *L) {
   lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
   while ((code = protect(L, write_columns, &w)) != 0) {
     if (code == LUA_ERRMEM || !w.e) return lua_error(L);
-    lumap_encode_undo(w.e);
+    lumap_encode_undo(w.e, L, 2);
     refuse_result(L, 4, w.at);
   }
   if (protect(L, write_errors, &w) != 0) return lua_error(L);
