@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/map.h"
+#include "lua/state.h"
 
 enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
 
@@ -196,6 +197,9 @@ static const char finder[] = "local name = ...\n"
 
 static bool is_findable(lua_State *L, int owned) {
   bool found;
+  const char *name = lua_tostring(L, -1);
+  for (int i = 0; i < lumap_embedded_module_count; i++)
+    if (strcmp(lumap_embedded_modules[i].name, name) == 0) return true;
   lua_rawgeti(L, owned, FINDABLE);
   lua_pushvalue(L, -2);
   lua_rawget(L, -2);
