@@ -216,6 +216,28 @@ backends.each(function(with)
   end)
 end)
 
+backends.each(function(with)
+  it("what was refused leaves nothing behind for items with the same code", function()
+    local function holding(x)
+      return function()
+        return type(x), unused_but_read -- luacheck: ignore
+      end
+    end
+    local log = io.tmpfile()
+    unused_but_read = 5 -- luacheck: ignore
+    local items = { holding(1), holding(log), holding("text"), holding(log), holding(true) }
+    local list, more = parallel.map(function(item)
+      return item()
+    end, items, with({ errors = "collect", chunk = 5 }))
+    log:close()
+    unused_but_read = nil -- luacheck: ignore
+    assert.same({ "number", "string", "boolean" }, { list[1], list[3], list[5] })
+    assert.same({ 5, 5, 5 }, { more[1], more[3], more[5] })
+    assert.equal("encode", list.errors[2].kind)
+    assert.equal("encode", list.errors[4].kind)
+  end)
+end)
+
 describe("codec.encode", function()
   it("refuses the same values, with their path", function()
     local log = io.tmpfile()

@@ -68,6 +68,23 @@ describe("bytes from the other interpreter", function()
     end
   end)
 
+  it("keep integers exact in packed lists, too", function()
+    local bytes = in_other([[
+      local list = {}
+      for i = 1, 100 do list[i] = i end
+      if math.type then list[51] = (2 ^ 53 | 0) + 1 else list[51] = 2 ^ 53 end
+      io.write(codec.encode(list))
+    ]])
+    local list = codec.decode(bytes)
+    assert.equal(50, list[50])
+    if jit then
+      assert.is_true(require("ffi").istype("int64_t", list[51]))
+      assert.equal("9007199254740993LL", tostring(list[51]))
+    else
+      assert.equal(9007199254740992, list[51])
+    end
+  end)
+
   it("refuse functions, whose code is another interpreter's", function()
     local bytes = in_other("io.write(codec.encode(function() end, { functions = true }))")
     local ok, message = pcall(codec.decode, bytes, { functions = true })

@@ -222,4 +222,19 @@ backends.each(function(with)
     end, { 1, 2, 3, 4 }, with())
     assert.same({ 1001, 1003, 1006, 1010, n = 4 }, list)
   end)
+
+  it("what two items have in common becomes two copies, whatever chunk they travel in", function()
+    for chunk = 1, 3 do
+      local common = { count = 0 }
+      local results = parallel.map(function(item)
+        item.first.count = item.first.count + 1
+        return { item.first == item.second, item.first.count }
+      end, {
+        { first = common, second = common },
+        { first = common, second = common },
+        { first = common, second = common },
+      }, with({ chunk = chunk, workers = 1 }))
+      assert.same({ { true, 1 }, { true, 1 }, { true, 1 }, n = 3 }, results)
+    end
+  end)
 end)
