@@ -72,7 +72,7 @@ describe("bytes from the other interpreter", function()
     local bytes = in_other([[
       local list = {}
       for i = 1, 100 do list[i] = i end
-      if math.type then list[51] = (2 ^ 53 | 0) + 1 else list[51] = 2 ^ 53 end
+      if math.type then list[51] = math.tointeger(2 ^ 53) + 1 else list[51] = 2 ^ 53 end
       io.write(codec.encode(list))
     ]])
     local list = codec.decode(bytes)
