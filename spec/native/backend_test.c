@@ -1250,8 +1250,9 @@ static void a_child_that_is_killed_before_it_is_ready(void) {
     pid_t process = fifo_read(fifo);
     CHECK(process > 0 && kill(process, SIGKILL) == 0, "%s", strerror(errno));
     lumap_task *task = fake_collect(&feed, PATIENCE);
-    CHECK(task && task->outcome == LUMAP_OUTCOME_START && strstr(task->error.message, "was killed by signal 9 (SIGKILL"), "%s",
-          task ? task->error.message : "it does not come");
+    CHECK(task && task->outcome == LUMAP_OUTCOME_START &&
+              strstr(task->error.message, "was killed by signal 9 (SIGKILL"),
+          "%s", task ? task->error.message : "it does not come");
     lumap_task_free(task);
   }
   fake_submit(&feed, call, 1, "e");

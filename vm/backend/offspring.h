@@ -78,7 +78,7 @@ typedef struct lumap_offspring {
   bool deaf;            /* nothing more is read: end of file, or damage */
   bool hello_due, wants_write, stopped;
   uint32_t ended_call; /* it was killed to end an item of this call; 0: it was not */
-  char cause[400]; /* why it was condemned, or what it said last; "": its end tells */
+  char cause[400];     /* why it was condemned, or what it said last; "": its end tells */
   lumap_error last_words;
   lumap_frame_reader reader;
   lumap_frame_writer writer;
@@ -121,8 +121,8 @@ uint32_t lumap_offspring_window(const lumap_offspring *child);
  * then). */
 bool lumap_offspring_give(lumap_offspring *child, lumap_task *task);
 
-/* Takes back the chunk that waits in the channel behind another one, which may be slow, or wait for this very chunk. The
- * caller's then, who gives it back to the feed; the child holds one fewer, and gets no second one until its next
+/* Takes back the chunk that waits in the channel behind another one, which may be slow, or wait for this very chunk.
+ * The caller's then, who gives it back to the feed; the child holds one fewer, and gets no second one until its next
  * result. NULL: none waits (any more), or there is no memory to take back a chunk that is half sent. */
 lumap_task *lumap_offspring_revoke(lumap_offspring *child);
 

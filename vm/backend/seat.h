@@ -53,7 +53,8 @@ void lumap_seat_interrupt(lumap_seat *seat);
 void lumap_task_fail_start(lumap_task *task, int number);
 
 /* Makes `task` one whose worker `number` ended while item `index` ran. An index that is none of the task's counts as
- * its first item, so that whoever runs the rest again always gets ahead; 0 stays: no item had begun. `task->error` tells why: the caller's. */
+ * its first item, so that whoever runs the rest again always gets ahead; 0 stays: no item had begun. `task->error`
+ * tells why: the caller's. */
 void lumap_task_fail_died(lumap_task *task, int number, uint64_t index, int signal_number, int exit_code);
 
 #endif

@@ -149,7 +149,8 @@ static inline bool lumap_control_begin(lumap_control *control, uint32_t turn) {
 }
 
 /* The parent's side, for the task that it has sent last, and only if the child will see a byte of it: who sees none
- * leaves the bit for another task. False: the child has begun it (or 32 turns ago there is one that it has not read). */
+ * leaves the bit for another task. False: the child has begun it (or 32 turns ago there is one that it has not read).
+ */
 static inline bool lumap_control_revoke(lumap_control *control, uint32_t turn) {
   const uint64_t bit = UINT64_C(1) << turn % 32;
   uint64_t turns = atomic_load(&control->turns);
