@@ -129,12 +129,13 @@ static lumap_result enter(lumap *host, lua_CFunction body, entry *arguments) {
 
 /* Calls the function below `arguments` values with a traceback for errors, which it raises again. [-(arguments + 1),
  * +results] */
-static void call(lua_State *L, int arguments, int results) {
+static void call(lua_State *L, entry *e, int arguments, int results) {
   int base = lua_gettop(L) - arguments, code;
   lua_pushcfunction(L, add_traceback);
   lua_insert(L, base);
   code = lua_pcall(L, arguments, results, base);
   lua_remove(L, base);
+  if (code == LUA_ERRMEM) e->result = LUMAP_ERROR_MEMORY;
   if (code != 0) lua_error(L);
 }
 
@@ -173,7 +174,7 @@ static void run_loaded(lua_State *L, entry *e, int status) {
                                         : LUMAP_ERROR_RUN;
     lua_error(L);
   }
-  call(L, push_arguments(L, e->argc, e->argv), 0);
+  call(L, e, push_arguments(L, e->argc, e->argv), 0);
   e->result = LUMAP_OK;
 }
 
@@ -206,7 +207,7 @@ static int query_body(lua_State *L) {
     e->result = status == LUA_ERRSYNTAX ? LUMAP_ERROR_SYNTAX : LUMAP_ERROR_RUN;
     return lua_error(L);
   }
-  call(L, push_arguments(L, e->argc, e->argv), 1);
+  call(L, e, push_arguments(L, e->argc, e->argv), 1);
   free(e->host->text);
   e->host->text = NULL;
   text = lua_type(L, -1) == LUA_TSTRING || lua_type(L, -1) == LUA_TNUMBER ? lua_tostring(L, -1) : NULL;
@@ -256,7 +257,7 @@ static int eval_body(lua_State *L) {
   }
   lua_replace(L, 2);
   lua_settop(L, 2);
-  call(L, 0, LUA_MULTRET);
+  call(L, e, 0, LUA_MULTRET);
   if (extra) lua_remove(L, 2);
   results = lua_gettop(L) - 1;
   e->result = LUMAP_OK;
@@ -303,7 +304,7 @@ static int require_body(lua_State *L) {
   const char *name = equals ? equals + 1 : e->text;
   lua_getglobal(L, "require");
   lua_pushstring(L, name);
-  call(L, 1, 1);
+  call(L, e, 1, 1);
   e->result = LUMAP_OK;
   if (!LUMAP_OPTION_L_SETS_GLOBAL) return 0;
   lua_pushlstring(L, e->text, equals ? (size_t)(equals - e->text) : strlen(e->text));

@@ -79,9 +79,25 @@ static int open_protected(lua_State *L) {
   return 0;
 }
 
+/* LuaJIT 2.1's lua_newstate crashes when memory runs out in its midst. It takes less than this, so it is asked for
+   beforehand, in one piece; what a host's allocator has then it has a moment later, too. */
+enum { ROOM_FOR_A_STATE = 64 * 1024 };
+
+static bool has_room(const lumap_state_options *options) {
+  void *room = options->allocator(options->allocator_data, NULL, 0, ROOM_FOR_A_STATE);
+  if (!room) return false;
+  options->allocator(options->allocator_data, room, ROOM_FOR_A_STATE, 0);
+  return true;
+}
+
+static lua_State *new_state(const lumap_state_options *options) {
+  if (!options->allocator) return luaL_newstate();
+  return has_room(options) ? lua_newstate(options->allocator, options->allocator_data) : NULL;
+}
+
 lua_State *lumap_state_open(const lumap_state_options *options, lua_CFunction setup, void *data, lumap_error *error) {
   opening what = {options, setup, data};
-  lua_State *L = options->allocator ? lua_newstate(options->allocator, options->allocator_data) : luaL_newstate();
+  lua_State *L = new_state(options);
   bool was_running;
   int code;
   if (!L) {
