@@ -123,13 +123,17 @@ return function(api)
     end
   end
 
-  local function arguments(item, index)
-    if type(item) ~= "table" then
-      error(("item %d of starmap is not a list of arguments but a %s"):format(index, type(item)), 0)
+  --- The function over lists of arguments.
+  local function spreading(fn)
+    return function(args)
+      if type(args) ~= "table" then
+        error(("item %d of starmap is not a list of arguments but a %s"):format(api.index(), type(args)), 0)
+      end
+      return fn(unpack(args, 1, args.n or #args))
     end
-    return item
   end
 
+  -- What each mode does with an item. Each runs items at..last and returns the last one that is done.
   local runners = {}
 
   function runners.map(fn, call, first, at, last, items, columns)
@@ -140,37 +144,10 @@ return function(api)
     return last
   end
 
-  function runners.spread(fn, call, first, at, last, items, columns)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      local args = arguments(items[k], first + k - 1)
-      store(columns, k, fn(unpack(args, 1, args.n or #args)))
-    end
-    return last
-  end
-
-  --- One call with arguments, whose number of results counts.
-  function runners.single(fn, call, first, _, last, items, columns)
-    if begin(control, call, first) then return 0 end
-    local args = items[1]
-    local results = pack(fn(unpack(args, 1, args.n)))
-    for c = 1, results.n do columns[c] = { results[c] } end
-    return last
-  end
-
   function runners.each(fn, call, first, at, last, items)
     for k = at, last do
       if begin(control, call, first + k - 1) then return k - 1 end
       fn(items[k])
-    end
-    return last
-  end
-
-  function runners.each_spread(fn, call, first, at, last, items)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      local args = arguments(items[k], first + k - 1)
-      fn(unpack(args, 1, args.n or #args))
     end
     return last
   end
@@ -183,21 +160,19 @@ return function(api)
     return last
   end
 
-  function runners.filter_spread(fn, call, first, at, last, items, columns)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      local args = arguments(items[k], first + k - 1)
-      columns[1][k] = fn(unpack(args, 1, args.n or #args)) and true or false
-    end
+  --- One call, whose number of results counts.
+  function runners.single(fn, call, first, _, last, items, columns)
+    if begin(control, call, first) then return 0 end
+    local results = pack(fn(items[1]))
+    for c = 1, results.n do columns[c] = { results[c] } end
     return last
   end
 
   --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are
   --- done.
   local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
-    local mode = context.plan.mode
-    local spread_mode = mode == "map" and "spread" or mode .. "_spread"
-    local runner = context.plan.single and runners.single or runners[spread and spread_mode or mode]
+    local runner = runners[context.plan.single and "single" or context.plan.mode]
+    local fn = spread and spreading(context.fn) or context.fn
     while at <= count do
       local failed
       if failures and failures[at] then
@@ -209,7 +184,7 @@ return function(api)
           last = at
           while last < count and not failures[last + 1] do last = last + 1 end
         end
-        local ok, reached = xpcall(runner, handler, context.fn, call, first, at, last, items, columns)
+        local ok, reached = xpcall(runner, handler, fn, call, first, at, last, items, columns)
         if ok then
           if reached < last then return reached end
           at = last + 1
