@@ -15,7 +15,7 @@ local SIGINT, SIGPIPE, SIGTERM = 2, 13, 15
 local DRIVER = [[
 folder=$1; shift
 mkfifo "$folder/in" "$folder/out"
-env --default-signal=INT "$@" <>"$folder/in" >"$folder/out" 2>"$folder/err" &
+env --default-signal=INT,PIPE "$@" <>"$folder/in" >"$folder/out" 2>"$folder/err" &
 pid=$!
 exec 3<"$folder/out"
 read -r line <&3
