@@ -9,7 +9,7 @@ local folder = os.getenv("LUMAP_NATIVE") or interpreter.build .. "/native"
 
 -- What each is about, in words that tell which runs it belongs to: that of the ThreadSanitizer takes what has threads.
 local programs = {
-  [interpreter.name == "lumap54" and "host_test54" or "host_test"] = "liblumap (a host program, its threads and processes)",
+  [interpreter.name == "lumap54" and "host_test54" or "host_test"] = "liblumap (a host with threads and processes)",
   os_test = "vm/os (clocks, threads, processes)",
   backend_test = "vm/backend (serial, threads, processes)",
 }
