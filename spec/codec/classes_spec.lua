@@ -147,3 +147,31 @@ describe("a registration", function()
     end
   end)
 end)
+
+it("unpack gets the whole of a deep value, or the object is refused", function()
+  local Chain = {}
+  local function links(n)
+    local root = {}
+    local last = root
+    for _ = 1, n do
+      last.next = {}
+      last = last.next
+    end
+    return root
+  end
+  codec.register("spec.Chain", Chain, function(chain)
+    return links(chain.length)
+  end, function(value)
+    local length = 0
+    while value.next do
+      value, length = value.next, length + 1
+    end
+    return setmetatable({ length = length }, Chain)
+  end)
+  for _, length in ipairs({ 0, 1, 99, 100, 101, 120 }) do
+    assert.equal(length, codec.decode(codec.encode(setmetatable({ length = length }, Chain))).length)
+  end
+  local ok, message = pcall(codec.encode, setmetatable({ length = 1000 }, Chain))
+  assert.is_false(ok)
+  assert.is_truthy(message:find("nested too deeply", 1, true), message)
+end)

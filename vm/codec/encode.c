@@ -68,7 +68,7 @@ static lumap_encoder *bind(lua_State *L, int scope, unsigned flags) {
   e->scope = scope ? lua_touserdata(L, scope) : NULL;
   e->flags = flags;
   e->names = scope || (flags & LUMAP_CODEC_FUNCTIONS) ? lumap_names_get(L) : NULL;
-  e->depth = 0;
+  e->depth = e->packing = 0;
   e->environment = NULL;
   lumap_push_globals(L);
   e->globals = e->names ? lua_topointer(L, -1) : NULL;
@@ -161,7 +161,7 @@ static void rewind_log(lua_State *L, int index, size_t size, size_t globals) {
 void lumap_encode_undo(lumap_encoder *e, lua_State *L, int scope) {
   lumap_bytes *out = e->home.out;
   e->sink = e->home;
-  e->depth = 0;
+  e->depth = e->packing = 0;
   out->size = e->mark;
   out->failed = false;
   lumap_map_drop_from(e->home.seen, (uint64_t)e->mark << 8);
@@ -428,10 +428,13 @@ static bool put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   name = lua_tolstring(L, -1, &size);
   lumap_put_string(e->sink.out, name, size);
   lua_pop(L, 1);
+  /* An unpack function must see the whole value: nothing in it may come behind. */
   e->depth++;
+  e->packing++;
   if (e->depth >= LUMAP_DEPTH_ALLOWED - 20)
     lumap_raise(L, "cannot send objects of registered classes nested so deeply");
   lumap_put_value(e, lua_gettop(L), &here);
+  e->packing--;
   e->depth--;
   lua_settop(L, top);
   return true;
@@ -474,7 +477,11 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
     lua_settop(L, metatable - 1);
     return;
   }
-  if (e->depth >= LUMAP_DEPTH_NESTED) {
+  if (e->depth >= LUMAP_DEPTH_ALLOWED - 20) {
+    lumap_path_push(L, step);
+    lumap_raise(L, "cannot send %s: what a pack function gave is nested too deeply", lua_tostring(L, -1));
+  }
+  if (e->depth >= LUMAP_DEPTH_NESTED && e->packing == 0) {
     defer(e, index, step);
   } else {
     lumap_sink_remember(e, index);

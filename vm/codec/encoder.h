@@ -29,6 +29,7 @@ struct lumap_encoder {
   const void *globals, *environment; /* tables that arrive as the reader's globals */
   unsigned flags;
   unsigned depth;
+  unsigned packing;    /* levels of values that pack functions gave: unpack needs them whole */
   bool runs_user_code; /* a pack function runs: this encoder is taken */
 };
 
