@@ -16,6 +16,9 @@ end
 
 --- Bytes of this state's heap, garbage aside.
 local function heap()
+  if jit then
+    jit.flush() -- machine code is made now and then, and is no leak
+  end
   collectgarbage()
   collectgarbage()
   return collectgarbage("count") * 1024
