@@ -100,7 +100,7 @@ backends.each(function(with, backend)
     local own_growth, their_growth = math.huge, math.huge
     call(1)
     local before = census.snapshot()
-    for _ = 1, 4 do
+    for _ = 1, 10 do
       local own, theirs = heap(), pool:apply(heap)
       for i = 1, 250 do
         call(i)
