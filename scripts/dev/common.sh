@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# What scripts/lumap, scripts/test and scripts/dev/check share: finding what is missing on this machine, installing it
-# with apt-get, and building a preset. To be sourced.
+# What scripts/lumap, scripts/test, scripts/dev/check and scripts/bench share: finding what is missing on this machine,
+# installing it with apt-get, and building a preset. To be sourced.
 #
 # Everything here writes to standard error: standard output belongs to the script that the user runs.
 
@@ -57,6 +57,13 @@ need_check() {
   need clang-format-14 "checks the layout of C files" has_command clang-format-14
   need lua-check "checks Lua files" has_command luacheck
   need shellcheck "checks shell scripts" has_command shellcheck
+}
+
+# What scripts/bench/codec compares the codec with.
+need_codec_peers() {
+  need lua-cjson "peer in the benchmark" has_file '/usr/lib/*/lua/5.4/cjson.so'
+  need lua-messagepack "peer in the benchmark" has_file /usr/share/lua/5.3/MessagePack.lua
+  need python3 "peer in the benchmark" has_file /usr/bin/python3
 }
 
 # --- installing it ---
