@@ -53,6 +53,8 @@ function Call.start(pool, spec)
   plan.mode = spec.mode
   plan.stop = policy == "stop"
   plan.single = spec.single
+  -- In an item that has a stream of its own, what it starts is decided by that, too.
+  plan.seed = opts.seed or core.draw_seed()
   local self = setmetatable({
     pool = pool,
     source = source,

@@ -21,6 +21,7 @@ local parallel = {
 ---@field chunk integer|"auto"|"guided"|nil items sent together (default "auto")
 ---@field ahead integer|nil bound on items pulled from a lazy source and not yet taken (default: 4 chunks a worker)
 ---@field errors "stop"|"finish"|"collect"|nil what happens when an item fails (default "stop")
+---@field seed integer|nil each item has a stream of random numbers that this decides; up to 2^53 (default: none)
 ---@field init function|nil run once in each worker before its first item
 ---@field globals boolean|table|nil globals that go along (default true: those that the function reads)
 

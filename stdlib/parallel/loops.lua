@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --
 -- loops.lua - running a function over packed numbers in compiled Lua over FFI memory. The module is a function that
--- takes the address of the control block and returns { begin, numbers }, or false where there is no ffi library: then
--- the C loops of vm/worker/loops.c, with the same meaning, are used.
+-- takes the address of the control block, and the addresses of a C function and its argument; it returns { begin,
+-- numbers, start_stream }. It is false where there is no ffi library: then the C functions of vm/worker, with the same
+-- meaning, are used.
 --
 -- A loop's machine code is specialised to the function that it calls. So each call of parallel.map gets a fresh copy
 -- of the loop (from bytecode, about a microsecond): otherwise the traces for many functions would pile up in one loop.
@@ -15,6 +16,7 @@ local doubles = ffi.typeof("double *")
 -- As integers of one type, through two pointers: the compiler then has to assume that writing the index may change the
 -- stop request, and reads it again for each item.
 local words = ffi.typeof("int64_t *")
+local starter = ffi.typeof("void (*)(void *)")
 local STOP_ALL = 0xFFFFFFFF
 
 --- The one number that a function gave, or nil and everything that it gave.
@@ -51,7 +53,7 @@ end
 -- Stripped or not makes no difference to speed; with its lines a traceback can be cut where our code begins.
 local memory_code, range_code = string.dump(over_memory), string.dump(over_range)
 
-return function(control)
+return function(control, address, argument)
   -- index, stop_call, stop_from, ... as lumap_control in vm/backend/task.h.
   local index = ffi.cast(words, control)
   local stop = ffi.cast(words, control) + 1
@@ -82,5 +84,11 @@ return function(control)
     return done
   end
 
-  return { begin = begin, numbers = numbers }
+  local start = ffi.cast(starter, address)
+  argument = ffi.cast("void *", argument)
+
+  --- A call of a C function that knows no Lua, as the compiler likes it.
+  local function start_stream() start(argument) end
+
+  return { begin = begin, numbers = numbers, start_stream = start_stream }
 end

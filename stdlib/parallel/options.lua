@@ -9,6 +9,9 @@ local compat = require "lumap.compat"
 local is_integer = compat.is_integer
 
 local backends = { serial = true, thread = true, process = true }
+-- Beyond this the two VMs would not mean the same number.
+local MOST_SEED = 2 ^ 53
+
 local policies = { stop = true, finish = true, collect = true }
 
 local options = {}
@@ -38,6 +41,11 @@ local known = {
   ahead = { call = true, check = positive_integer },
   -- What happens when an item fails. Default: "stop".
   errors = { call = true, check = function(value) return policies[value] == true, '"stop", "finish" or "collect"' end },
+  -- Each item has a stream of random numbers of its own, which this integer decides. Default: none, any numbers.
+  seed = { call = true, check = function(value)
+    if not core.can_seed() then return false, "no seed: Lumap does not know this VM's math.random" end
+    return is_integer(value) and value >= -MOST_SEED and value <= MOST_SEED, "an integer from -2^53 to 2^53"
+  end },
   -- Globals that go along: true, those that the function reads; a table, these instead; false, none. Default: true.
   globals = { call = true, check = function(value)
     if type(value) == "table" then

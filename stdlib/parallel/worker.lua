@@ -47,10 +47,10 @@ end
 return function(api)
   local stopped = api.stopped
   local control = api.control
-  local begin, numbers = api.begin, api.numbers
+  local begin, numbers, start_stream = api.begin, api.numbers, api.start_stream
   if loops then
-    local compiled = loops(control)
-    begin, numbers = compiled.begin, compiled.numbers
+    local compiled = loops(control, api.stream_address())
+    begin, numbers, start_stream = compiled.begin, compiled.numbers, compiled.start_stream
   end
 
   local contexts = {}
@@ -94,10 +94,20 @@ return function(api)
     return context
   end
 
+  --- The function, each call of which begins its item's stream of random numbers.
+  local function seeded(fn)
+    return function(...)
+      start_stream()
+      return fn(...)
+    end
+  end
+
   --- Brings the context up to the log entries that the task needs; values 1 and 2 are the function and the plan.
   local function read_log(context, task)
     context.read = api.log(task, context.scope, context.read, context.values)
+    if context.plan then return end
     context.fn, context.plan = context.values[1], context.values[2]
+    if context.plan.seed then context.fn = seeded(context.fn) end
   end
 
   local function fail_all(task, context, count, record)
@@ -275,7 +285,11 @@ return function(api)
     end
     if context.failed then return fail_all(task, context, count, context.failed) end
     api.hide_index(context.plan.single == true)
-    return run_task(task, context, call, kind, first, count)
+    if not context.plan.seed then return run_task(task, context, call, kind, first, count) end
+    -- An error that gets out of here ends the state, and its random numbers with it.
+    api.begin_streams(context.plan.seed)
+    run_task(task, context, call, kind, first, count)
+    api.end_streams()
   end
 
   local function forget(call)

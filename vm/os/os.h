@@ -44,6 +44,9 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
 /* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
 lumap_status lumap_sleep_until(uint64_t deadline_ns);
 
+/* 64 bits that nobody can tell beforehand, and that are others each time. */
+uint64_t lumap_entropy(void);
+
 /* CPUs this process may use: the least of affinity mask and cgroup v1/v2 quota (rounded up), at least 1. Damaged or
  * absent cgroup files count as no quota. `root` is where the file system begins: "" but in tests. */
 int lumap_cpu_count(const char *root);

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -264,6 +265,15 @@ int lumap_cpu_count(const char *root) {
   quota = quota_count(root, false);
   if (quota < least) least = quota;
   return least < 1 ? 1 : (int)least;
+}
+
+/* ---- chance ---- */
+
+uint64_t lumap_entropy(void) {
+  uint64_t bits = 0;
+  /* A kernel that has just started may have none to give, and a sandbox may refuse: then what tells two calls apart. */
+  if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) == (ssize_t)sizeof bits) return bits;
+  return lumap_clock_ns() ^ (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)&bits << 20;
 }
 
 /* ---- shared memory ---- */

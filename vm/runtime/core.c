@@ -64,6 +64,20 @@ static int core_worker(lua_State *L) {
   return 1;
 }
 
+/* draw_seed() -> a seed from the stream of the item that runs, or nil when it has none */
+static int core_draw_seed(lua_State *L) {
+  lumap_generator *generator = &lumap_runtime_get(L)->generator;
+  if (!generator->seeded) return 0;
+  lua_pushnumber(L, (lua_Number)(lumap_random_next(generator->words) >> 12));
+  return 1;
+}
+
+/* can_seed() -> is math.random a generator that gives an item a stream of its own? */
+static int core_can_seed(lua_State *L) {
+  lua_pushboolean(L, lumap_runtime_get(L)->generator.words != NULL);
+  return 1;
+}
+
 /* new_list(count) -> an empty table with room */
 static int core_new_list(lua_State *L) {
   lua_Number count = luaL_checknumber(L, 1);
@@ -102,6 +116,8 @@ void lumap_core_open_system(lua_State *L) {
       {"cpu_count", core_cpu_count},
       {"index", core_index},
       {"worker", core_worker},
+      {"draw_seed", core_draw_seed},
+      {"can_seed", core_can_seed},
       {"new_list", core_new_list},
       {"settings", core_settings},
       {"signal_name", core_signal_name},

@@ -11,6 +11,7 @@
 #define LUMAP_RUNTIME_RUNTIME_H
 
 #include "backend/backend.h"
+#include "lua/generator.h"
 #include "lua/state.h"
 #include "os/os.h"
 
@@ -26,7 +27,8 @@ typedef struct lumap_runtime {
   bool stop_signal;
   bool ignore_environment;
 
-  bool hides_index; /* the call that runs has no item indexes: the worker's thread */
+  lumap_generator generator; /* of math.random: the state's thread */
+  bool hides_index;          /* the call that runs has no item indexes: the worker's thread */
 
   /* Any thread. */
   lumap_event event; /* something happened that the state's thread may wait for */

@@ -241,6 +241,38 @@ static int task_hide_index(lua_State *L) {
   return 0;
 }
 
+/* begin_streams(seed): until end_streams, each item has a stream of random numbers, which start_stream begins. */
+static int task_begin_streams(lua_State *L) {
+  lumap_generator *generator = &lumap_runtime_get(L)->generator;
+  if (!generator->words)
+    return luaL_error(L, "option 'seed': math.random of this VM is not known, and cannot be seeded");
+  lumap_generator_begin(generator, (uint64_t)(int64_t)luaL_checknumber(L, 1));
+  return 0;
+}
+
+/* end_streams(): the worker goes on with its own random numbers. */
+static int task_end_streams(lua_State *L) {
+  lumap_generator_end(&lumap_runtime_get(L)->generator);
+  return 0;
+}
+
+/* start_stream(): the item that runs now draws from its own stream. */
+static int task_start_stream(lua_State *L) {
+  lumap_generator_item(&lumap_runtime_get(L)->generator);
+  return 0;
+}
+
+/* stream_address() -> start_stream and its argument as light userdata, for code that calls it as it calls C */
+static int task_stream_address(lua_State *L) {
+  void (*function)(void *) = lumap_generator_item;
+  void *address;
+  _Static_assert(sizeof address == sizeof function, "POSIX: a function's address fits");
+  memcpy(&address, &function, sizeof address);
+  lua_pushlightuserdata(L, address);
+  lua_pushlightuserdata(L, &lumap_runtime_get(L)->generator);
+  return 2;
+}
+
 void lumap_task_api_open(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"info", task_info},
@@ -255,6 +287,10 @@ void lumap_task_api_open(lua_State *L) {
       {"index", task_index},
       {"hide_index", task_hide_index},
       {"stop_from", task_stop_from},
+      {"begin_streams", task_begin_streams},
+      {"end_streams", task_end_streams},
+      {"start_stream", task_start_stream},
+      {"stream_address", task_stream_address},
       {NULL, NULL},
   };
   for (const luaL_Reg *f = functions; f->name; f++) {

@@ -117,6 +117,7 @@ static int take_reference(lua_State *L, const char *field) {
 static int prepare(lua_State *L) {
   preparing *p = lua_touserdata(L, 1);
   worker *self = p->self;
+  self->runtime->generator.item = &self->runtime->control->index;
   lua_pushlightuserdata(L, self);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &worker_key);
   lua_newtable(L);
