@@ -156,6 +156,35 @@ describe("bytes at random", function()
   end)
 end)
 
+describe("a list of packed numbers", function()
+  it("has numbers alone, whatever its bits are", function()
+    -- On LuaJIT a value of another type is a NaN with bits of its own, addresses among them.
+    local list = {}
+    for i = 1, 80 do
+      list[i] = i / 3
+    end
+    local bytes = codec.encode(list)
+    local head = bytes:sub(1, #bytes - 80 * 8 - 2)
+    local tail = bytes:sub(-2)
+    local bits = {
+      ("\255"):rep(8),
+      ("\0"):rep(6) .. "\250\255",
+      ("\1"):rep(5) .. "\0\252\255",
+      ("\0"):rep(5) .. "\128\255\255",
+    }
+    for kind = 1, 255 do
+      local changed = head:sub(1, 2) .. string.char(kind) .. head:sub(4)
+      local ok, decoded = pcall(codec.decode, changed .. table.concat(bits):rep(20) .. tail)
+      if ok and kind ~= 2 then
+        for i = 1, #decoded do
+          assert.equal("number", type(decoded[i]))
+          assert.is_true(decoded[i] ~= decoded[i])
+        end
+      end
+    end
+  end)
+end)
+
 describe("a count", function()
   it("that is larger than what follows is refused at once, without memory for it", function()
     -- A limit on memory, which a message of a few bytes must not reach, whatever it claims.

@@ -131,9 +131,34 @@ int lumap_pack_slice(lua_State *L, int index, uint64_t first, size_t count, void
   return pack_uniform(L, index, first, count, memory, &numbers);
 }
 
+/* The plain NaN of both VMs, which arithmetic gives. Greater bits, with the sign and all of the exponent set, are what
+   LuaJIT makes its other values of. */
+static const uint64_t plain_nan = UINT64_C(0xFFF8000000000000);
+
+static bool has_foreign_nan(const unsigned char *bytes, size_t count) {
+  uint64_t most = 0, bits;
+  for (size_t i = 0; i < count; i++) {
+    memcpy(&bits, bytes + i * sizeof bits, sizeof bits);
+    most = bits > most ? bits : most;
+  }
+  return most > plain_nan;
+}
+
+void lumap_packed_tame(void *memory, size_t count) {
+  unsigned char *bytes = memory;
+  uint64_t bits;
+  if (!has_foreign_nan(bytes, count)) return;
+  for (size_t i = 0; i < count; i++) {
+    memcpy(&bits, bytes + i * sizeof bits, sizeof bits);
+    if (bits > plain_nan) memcpy(bytes + i * sizeof bits, &plain_nan, sizeof bits);
+  }
+}
+
 void lumap_unpack(lua_State *L, int index, uint64_t first, size_t count, int kind, const void *memory) {
   const unsigned char *bytes = memory;
-  if (push_installed(L, &unpack_key)) {
+  /* The loop below is safe with any bits: lua_pushnumber makes a plain NaN of every NaN. */
+  bool is_tame = kind == LUMAP_PACKED_I64 || !has_foreign_nan(bytes, count);
+  if (is_tame && push_installed(L, &unpack_key)) {
     lua_pushvalue(L, index);
     lua_pushnumber(L, (lua_Number)first);
     lua_pushnumber(L, (lua_Number)count);
