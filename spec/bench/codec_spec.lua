@@ -20,7 +20,7 @@ local function run(...)
   for i, argument in ipairs(SMALL) do
     table.insert(arguments, i, argument)
   end
-  return interpreter.run(arguments, { program = program })
+  return interpreter.run(arguments, { program = program, seconds = 300 })
 end
 
 local function document(...)

@@ -71,7 +71,10 @@ local function keys_of(value)
   return keys
 end
 
-local function digest(value, sum)
+--- An integer made of all numbers and strings in a tree of lists and records, as data.py makes it.
+---@param sum integer that of what comes before
+---@return integer
+function compare.digest(value, sum)
   if type(value) == "number" then
     return (sum * 31 + math.floor(value * 1024) % MODULUS) % MODULUS
   elseif type(value) == "string" then
@@ -79,15 +82,9 @@ local function digest(value, sum)
     return (sum * 31 + #value + first * 65536 + middle * 256 + last) % MODULUS
   end
   for _, key in ipairs(keys_of(value)) do
-    sum = digest(value[key], sum)
+    sum = compare.digest(value[key], sum)
   end
   return sum
-end
-
---- An integer made of all numbers and strings in a tree of lists and records, as data.py makes it.
----@return integer
-function compare.digest(value)
-  return digest(value, 0)
 end
 
 return compare

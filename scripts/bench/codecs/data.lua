@@ -3,11 +3,13 @@
 -- What is encoded and decoded. data.py makes the same from the same seed by the same formulas; digests prove it.
 --
 -- A row is made for a scale, a factor of its size:
---   messages  values, each of which is one message; all alike for sides that cannot keep them apart
---   times     how often a message is encoded, then decoded, under one reading of the clock: for those too short for it
---   elements  how many there are in all messages and times
+--   stream    gives a function that makes the value of one message after the other, afresh: the same each time
+--   count     how many messages there are
+--   times     how often each is encoded, then decoded, under one reading of the clock
+--   elements  how many there are in all messages, each as often as it is encoded
+--   kept      the originals live while they are decoded (see turn.lua)
 --   check     true if a decoded value equals the original
---   digest    of the content, one integer
+--   content   gives what a message holds, as lists, records, numbers and strings
 
 local compare = require("codecs.compare")
 
@@ -36,40 +38,79 @@ local function list(n, make)
   return values
 end
 
-local function letters(draw, n)
-  return table.concat(list(n, function()
-    return string.char(97 + draw(26))
-  end))
+-- 26 to the power of five: so many words of five letters there are.
+local WORDS = 11881376
+
+local function five_letters(x)
+  local floor = math.floor
+  local a, b, c, d = x % 26, floor(x / 26) % 26, floor(x / 676) % 26, floor(x / 17576) % 26
+  return string.char(97 + a, 97 + b, 97 + c, 97 + d, 97 + floor(x / 456976))
 end
 
-local function records(n)
-  local draw = generator()
-  local function tag()
-    return ("tag%02d"):format(draw(100))
+local function ten_letters(draw)
+  local first = five_letters(draw(WORDS))
+  return first .. five_letters(draw(WORDS))
+end
+
+local tags = list(100, function(i)
+  return ("tag%02d"):format(i - 1)
+end)
+
+--- A stream of lists of records, size in each.
+local function records(size)
+  return function()
+    local draw, id = generator(), 0
+    local function tag()
+      return tags[draw(#tags) + 1]
+    end
+    local function record()
+      id = id + 1
+      local name, score = ten_letters(draw), draw(100000) / 8
+      return { id = id, name = name, score = score, tags = { tag(), tag(), tag() } }
+    end
+    return function()
+      return list(size, record)
+    end
   end
-  return list(n, function(i)
-    local name, score = letters(draw, 10), draw(100000) / 8
-    return { id = i, name = name, score = score, tags = { tag(), tag(), tag() } }
-  end)
 end
 
---- One row of plain data in one message.
-local function plain(value, elements)
-  return { messages = { value }, times = 1, elements = elements, check = compare.equal, digest = compare.digest(value) }
+local function same(value)
+  return value
+end
+
+--- A row of plain data, a message each encoded once; over: what is otherwise.
+local function plain(stream, elements, over)
+  local row = { stream = stream, count = 1, times = 1, elements = elements, check = compare.equal, content = same }
+  for name, value in pairs(over or {}) do
+    row[name] = value
+  end
+  return row
+end
+
+--- A stream of one message: a list of n that make(draw, i) gives.
+local function one_list(n, make)
+  return function()
+    local draw = generator()
+    return function()
+      return list(n, function(i)
+        return make(draw, i)
+      end)
+    end
+  end
 end
 
 local make = {}
 
 function make.integers(scale)
-  local draw, n = generator(), scaled(1e6, scale)
-  return plain(list(n, function()
+  local n = scaled(1e6, scale)
+  return plain(one_list(n, function(draw)
     return draw(1000)
   end), n)
 end
 
 function make.doubles(scale)
-  local draw, n = generator(), scaled(1e6, scale)
-  return plain(list(n, function()
+  local n = scaled(1e6, scale)
+  return plain(one_list(n, function(draw)
     return draw(MODULUS) / MODULUS * 2000 - 1000
   end), n)
 end
@@ -79,43 +120,33 @@ function make.records(scale)
   return plain(records(n), n)
 end
 
--- A hundred chunks, of 1,000 each at full scale.
 make["records-chunks"] = function(scale)
-  local size = scaled(1000, scale)
-  local all = records(100 * size)
-  local row = plain(all, #all)
-  row.messages = list(100, function(chunk)
-    return list(size, function(i)
-      return all[(chunk - 1) * size + i]
-    end)
-  end)
-  return row
+  local count, size = 100, scaled(1000, scale)
+  return plain(records(size), count * size, { count = count })
 end
 
 make["records-again"] = function(scale)
-  local size = scaled(1000, scale)
-  local same = records(size)
-  local row = plain(same, 100 * size)
-  row.messages = list(100, function()
-    return same
-  end)
-  return row
+  local times, size = 100, scaled(1000, scale)
+  return plain(records(size), times * size, { times = times, kept = true })
 end
 
 function make.strings(scale)
-  local draw, n = generator(), scaled(1e5, scale)
-  return plain(list(n, function(i)
-    return ("%08d"):format(i) .. letters(draw, 12)
+  local n = scaled(1e5, scale)
+  return plain(one_list(n, function(draw, i)
+    return ("%010d"):format(i) .. ten_letters(draw)
   end), n)
 end
 
 make["long-string"] = function(scale)
-  local draw = generator()
+  local draw, blocks = generator(), scaled(1024, scale)
   local block = table.concat(list(65536, function()
     return string.char(draw(256))
   end))
-  local text = block:rep(scaled(1024, scale))
-  return plain(text, #text)
+  return plain(function()
+    return function()
+      return block:rep(blocks)
+    end
+  end, #block * blocks)
 end
 
 function make.tree(scale)
@@ -125,19 +156,25 @@ function make.tree(scale)
       return { i, node(2 * i), node(2 * i + 1) }
     end
   end
-  return plain(node(1), n)
+  return plain(function()
+    return function()
+      return node(1)
+    end
+  end, n)
 end
 
 -- A hundred, since string.buffer refuses more.
 function make.deep(scale)
   local levels, times = 100, scaled(1000, scale)
-  local value = { levels }
-  for level = levels - 1, 1, -1 do
-    value = { level, value }
-  end
-  local row = plain(value, levels * times)
-  row.times = times
-  return row
+  return plain(function()
+    return function()
+      local value = { levels }
+      for level = levels - 1, 1, -1 do
+        value = { level, value }
+      end
+      return value
+    end
+  end, levels * times, { times = times })
 end
 
 -- ---- classes, cycles, functions ------------------------------------------------------------------------------------
@@ -177,24 +214,34 @@ end
 
 local ACCOUNTS = 4
 
---- Owners have accounts, an account knows its owner and one of the four functions.
-function make.graph(scale)
-  local draw, n = generator(), scaled(20000, scale)
-  local content = {}
-  local owners = list(n, function(i)
-    local owner = setmetatable({ name = letters(draw, 10) }, Owner)
-    content[i] = { owner.name }
-    owner.accounts = list(ACCOUNTS, function()
-      local balance, rule = draw(100000) / 8, draw(#rules) + 1
-      table.insert(content[i], { balance, rule })
-      return setmetatable({ owner = owner, balance = balance, rule = rules[rule] }, Account)
-    end)
-    return owner
+local function owner_of(draw)
+  local owner = setmetatable({ name = ten_letters(draw) }, Owner)
+  owner.accounts = list(ACCOUNTS, function()
+    local balance, rule = draw(100000) / 8, rules[draw(#rules) + 1]
+    return setmetatable({ owner = owner, balance = balance, rule = rule }, Account)
   end)
-  local row = plain(content, n * (1 + ACCOUNTS))
-  row.messages = { owners }
-  row.check = compare.same_owners
-  return row
+  return owner
+end
+
+local function content_of(owners)
+  local numbers = {}
+  for i, rule in ipairs(rules) do
+    numbers[rule] = i
+  end
+  return list(#owners, function(i)
+    local content = { owners[i].name }
+    for _, account in ipairs(owners[i].accounts) do
+      table.insert(content, { account.balance, numbers[account.rule] })
+    end
+    return content
+  end)
+end
+
+--- Owners have accounts; an account knows its owner, and one of the functions.
+function make.graph(scale)
+  local n = scaled(20000, scale)
+  local over = { check = compare.same_owners, content = content_of }
+  return plain(one_list(n, owner_of), n * (1 + ACCOUNTS), over)
 end
 
 -- ---- the rows ------------------------------------------------------------------------------------------------------
@@ -228,6 +275,16 @@ local data = {
     },
   },
 }
+
+--- All that a row's messages hold, as one integer; data.py computes it, too.
+---@return integer
+function data.digest(row)
+  local next_value, sum = row.stream(), 0
+  for _ = 1, row.count do
+    sum = compare.digest(row.content(next_value()), sum)
+  end
+  return sum
+end
 
 data.names = {}
 for i, row in ipairs(data) do

@@ -23,73 +23,77 @@ def scaled(count, scale):
     return max(1, int(count * scale))
 
 
-def letters(draw, n):
-    return "".join([chr(97 + draw(26)) for _ in range(n)])
+# 26 to the power of five: so many words of five letters there are.
+WORDS = 11881376
 
 
-def records(n):
+def five_letters(x):
+    return "".join([chr(97 + x // 26**power % 26) for power in range(5)])
+
+
+def ten_letters(draw):
+    first = five_letters(draw(WORDS))
+    return first + five_letters(draw(WORDS))
+
+
+# One object for all equal tags, as in Lua: pickle writes it once a message.
+TAGS = ["tag%02d" % i for i in range(100)]
+
+
+def records(count, size):
     draw = generator()
 
-    # One object for all equal tags, as in Lua: pickle writes it once.
-    pool = ["tag%02d" % i for i in range(100)]
-
     def record(i):
-        return {
-            "id": i,
-            "name": letters(draw, 10),
-            "score": draw(100000) / 8,
-            "tags": [pool[draw(100)], pool[draw(100)], pool[draw(100)]],
-        }
+        name, score = ten_letters(draw), draw(100000) / 8
+        return {"id": i, "name": name, "score": score, "tags": [TAGS[draw(100)] for _ in range(3)]}
 
-    return [record(i) for i in range(1, n + 1)]
+    return [[record(chunk * size + i) for i in range(1, size + 1)] for chunk in range(count)]
 
 
 class Row:
-    def __init__(self, content, elements, messages=None, times=1, check=None):
-        self.messages = messages or [content]
-        self.times = times
+    def __init__(self, messages, elements, times=1, check=None, content=None):
+        self.messages = messages
         self.elements = elements
+        self.times = times
         self.check = check or (lambda value, copy: value == copy)
-        self.digest = digest(content, 0)
+        self.content = content or messages
 
 
 def integers(scale):
     draw, n = generator(), scaled(1e6, scale)
-    return Row([draw(1000) for _ in range(n)], n)
+    return Row([[draw(1000) for _ in range(n)]], n)
 
 
 def doubles(scale):
     draw, n = generator(), scaled(1e6, scale)
-    return Row([draw(MODULUS) / MODULUS * 2000 - 1000 for _ in range(n)], n)
+    return Row([[draw(MODULUS) / MODULUS * 2000 - 1000 for _ in range(n)]], n)
 
 
-def cold_records(scale):
+def one_list_of_records(scale):
     n = scaled(1e5, scale)
-    return Row(records(n), n)
+    return Row(records(1, n), n)
 
 
 def records_chunks(scale):
-    size = scaled(1000, scale)
-    everything = records(100 * size)
-    return Row(everything, len(everything), [everything[i * size:(i + 1) * size] for i in range(100)])
+    count, size = 100, scaled(1000, scale)
+    return Row(records(count, size), count * size)
 
 
 def records_again(scale):
-    size = scaled(1000, scale)
-    same = records(size)
-    return Row(same, 100 * size, [same] * 100)
+    times, size = 100, scaled(1000, scale)
+    return Row(records(1, size), times * size, times)
 
 
 def strings(scale):
     draw, n = generator(), scaled(1e5, scale)
-    return Row(["%08d" % i + letters(draw, 12) for i in range(1, n + 1)], n)
+    return Row([["%010d" % i + ten_letters(draw) for i in range(1, n + 1)]], n)
 
 
 def long_string(scale):
     """bytes: what Lua's strings are, and what pickle is fastest with."""
     draw = generator()
     text = bytes([draw(256) for _ in range(65536)]) * scaled(1024, scale)
-    return Row(text, len(text))
+    return Row([text], len(text))
 
 
 def tree(scale):
@@ -98,7 +102,7 @@ def tree(scale):
     def node(i):
         return [i] + [node(k) for k in (2 * i, 2 * i + 1) if k <= n]
 
-    return Row(node(1), n)
+    return Row([node(1)], n)
 
 
 def deep(scale):
@@ -106,7 +110,7 @@ def deep(scale):
     value = [levels]
     for level in range(levels - 1, 0, -1):
         value = [level, value]
-    return Row(value, levels * times, times=times)
+    return Row([value], levels * times, times)
 
 
 # ---- classes, cycles, functions --------------------------------------------------------------------------------------
@@ -169,7 +173,7 @@ def graph(scale):
     draw, n = generator(), scaled(20000, scale)
     owners, content = [], []
     for _ in range(n):
-        owner = Owner(letters(draw, 10))
+        owner = Owner(ten_letters(draw))
         lines = [owner.name]
         for _ in range(ACCOUNTS):
             balance, rule = draw(100000) / 8, draw(len(RULES))
@@ -177,7 +181,7 @@ def graph(scale):
             lines.append([balance, rule + 1])
         owners.append(owner)
         content.append(lines)
-    return Row(content, n * (1 + ACCOUNTS), [owners], check=same_owners)
+    return Row([owners], n * (1 + ACCOUNTS), check=same_owners, content=content)
 
 
 # ---- the rows --------------------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ def digest(value, total):
 ROWS = {
     "integers": integers,
     "doubles": doubles,
-    "records": cold_records,
+    "records": one_list_of_records,
     "records-chunks": records_chunks,
     "records-again": records_again,
     "strings": strings,

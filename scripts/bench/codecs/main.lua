@@ -41,7 +41,7 @@ local function measured(vm, name, options)
     here .. "measure.lua",
     name,
     tostring(options.scale or 1),
-    tostring(options.rounds or 11),
+    tostring(options.rounds or 7),
     table.concat(options.peers or sides.peers, ","),
   })
   if output == "" then

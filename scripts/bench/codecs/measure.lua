@@ -37,7 +37,7 @@ end
 local function pickle_side(spec, scale, row)
   local python = child.start({ PYTHON, "-B", here .. "pickle_side.py", spec.name, tostring(scale) })
   local version, digest, elements = python:ask("data"):match("^(%S+) (%d+) (%d+)$")
-  if tonumber(digest) ~= row.digest or tonumber(elements) ~= row.elements then
+  if tonumber(digest) ~= data.digest(row) or tonumber(elements) ~= row.elements then
     error(("pickle: data.py and data.lua differ in '%s'"):format(spec.name), 0)
   end
   return {
@@ -102,7 +102,7 @@ local function measure(name, scale, count, peers)
     payload = spec.title,
     unit = spec.unit,
     elements = row.elements,
-    messages = #row.messages * row.times,
+    messages = row.count * row.times,
     scale = scale,
     rounds = count,
     sides = {},

@@ -45,8 +45,8 @@ end
 --- What the columns mean.
 ---@return string
 function report.legend()
-  return "ns an element, median of the rounds; spread: distance of the quartiles; MB/s: own bytes by encoding plus "
-    .. "decoding;\nratio: lumap's encoding plus decoding by that of the codec, in the same round\n"
+  return "ns of CPU an element, median of the rounds; spread: distance of the quartiles; MB/s: own bytes by encoding "
+    .. "plus decoding;\nratio: lumap's encoding plus decoding by that of the codec, in the same round\n"
 end
 
 ---@param place table as lib.machine gives it
