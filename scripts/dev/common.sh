@@ -66,6 +66,11 @@ need_codec_peers() {
   need python3 "peer in the benchmark" has_file /usr/bin/python3
 }
 
+need_fuzz() {
+  need clang "compiles the fuzz targets" has_command clang
+  need libclang-rt-dev "libFuzzer and its sanitizers" has_file '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
+}
+
 # --- installing it ---
 
 as_root() {

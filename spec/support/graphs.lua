@@ -118,6 +118,8 @@ end
 function compare(a, b, path, seen)
   if SCALARS[type(a)] or type(a) ~= type(b) then
     return compare_scalars(a, b, path)
+  elseif type(a) == "cdata" then
+    return a == b, path -- boxed integers, which have no identity
   elseif seen.there[a] ~= nil or seen.back[b] ~= nil then
     return seen.there[a] == b and seen.back[b] == a, path .. " (a reference)"
   elseif type(a) == "userdata" or type(a) == "thread" then
