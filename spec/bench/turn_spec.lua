@@ -62,6 +62,35 @@ describe("the parts of scripts/bench", function()
     end)
   end)
 
+  it("decode when the originals are gone, unless the row keeps them", function()
+    local function alive(kept)
+      local originals, found = setmetatable({}, { __mode = "k" }), nil
+      local row = { count = 3, times = 2, kept = kept }
+      function row.stream()
+        return function()
+          local value = {}
+          originals[value] = true
+          return value
+        end
+      end
+      function row.check()
+        return true
+      end
+      local figures = turn({
+        encode = function()
+          return "abc"
+        end,
+        decode = function()
+          found = found or (next(originals) and "alive" or "gone")
+        end,
+      }, row)
+      assert.equal(9, figures.bytes)
+      return found
+    end
+    assert.equal("gone", alive(false))
+    assert.equal("alive", alive(true))
+  end)
+
   it("tell data of different content apart", function()
     local row = data.records.make(0.0001)
     local function digest(change)
