@@ -6,6 +6,10 @@
 --
 -- receive keeps the workers supplied, takes one finished chunk, stores its results where the verb wants them, and
 -- settles its failures by the errors policy. So order, bounds, errors and deaths are dealt with here, once.
+--
+-- Items are counted twice, for the bound on lazy sources: as pulled when the source gave them, as taken when their
+-- results were handed out. Verbs that store results as they come take an item when it is done; iterators (`hands_out`)
+-- count in `taken` what they have yielded.
 
 local core = require "lumap.core"
 local chunking = require "parallel.chunking"
@@ -20,9 +24,10 @@ local INTERRUPT_GRACE = 0.1
 
 ---@class parallel.Call
 ---@field error parallel.Error|nil the failure with the lowest index, unless errors are collected
----@field errors table<integer, parallel.Error> those that were collected
+---@field errors table<integer, parallel.Error> by item, when errors are collected or results are handed out
 ---@field failed integer how many items failed
 ---@field done integer how many items are done, failed ones included
+---@field lost integer[] failed items that are in no chunk of results, in the order in which they failed
 local Call = {}
 Call.__index = Call
 
@@ -41,11 +46,17 @@ local function write_log(call, fn, opts)
   job:classes()
   job:define(fn, "the function")
   job:define(call.plan, "the plan")
+  if call.fold then job:define(call.fold, "the folding function") end
   if type(opts.globals) == "table" then job:globals(opts.globals) end
 end
 
---- Starts a call. `spec`: fn, source, mode ("map", "each", "filter"), opts (checked); `ordered`: results are taken in
---- the items' order, so a failure does not end the items before it; `single`: it has no item indexes (submit).
+--- Starts a call. `spec`: fn, source, mode (of worker.lua's runners), opts (checked), and where they apply
+---   ordered    results are taken in the items' order, so a failure does not end the items before it
+---   single     it has no item indexes (submit)
+---   hands_out  the verb counts in `taken` the results that it has handed out
+---   fold       the second function of mapreduce
+---   merges     what sends chunks of its own (fold.lua): index of the first, and a method send(call, drained)
+---   eager      all items of a list are sent at once, since nobody may be there to send the rest later
 function Call.start(pool, spec)
   local opts, source = spec.opts, spec.source
   local policy = opts.errors or "stop"
@@ -55,6 +66,7 @@ function Call.start(pool, spec)
   plan.single = spec.single
   -- In an item that has a stream of its own, what it starts is decided by that, too.
   plan.seed = opts.seed or core.draw_seed()
+  plan.merges = spec.merges and spec.merges.first
   local self = setmetatable({
     pool = pool,
     source = source,
@@ -62,18 +74,27 @@ function Call.start(pool, spec)
     policy = policy,
     ordered = spec.ordered,
     single = spec.single,
+    hands_out = spec.hands_out,
+    fold = spec.fold,
+    merges = spec.merges,
     job = pool.core:job(opts.globals == nil or opts.globals == true),
     next = 1, -- index of the first item that has not been sent
     again = {}, -- chunks whose worker died: { first, count }
-    taken = 0, -- items whose results have been taken
+    taken = 0, -- items whose results have been handed out
     ahead = opts.ahead,
-    window = CHUNKS_AHEAD * pool.workers,
+    window = spec.eager and not source.lazy and math.huge or CHUNKS_AHEAD * pool.workers,
     in_flight = 0,
     errors = {},
+    lost = {},
+    lost_told = 0,
     failed = 0,
     done = 0,
   }, Call)
-  self.size, self.observe = chunking.new(opts.chunk or "auto", pool.workers)
+  local policy_of_chunks = opts.chunk or "auto"
+  -- A slow source is not waited for until a chunk of measured size is full.
+  if policy_of_chunks == "auto" then self.patience = chunking.TARGET_SECONDS end
+  if policy_of_chunks == "auto" and self.window == math.huge then policy_of_chunks = "guided" end
+  self.size, self.observe = chunking.new(policy_of_chunks, pool.workers)
   local ok, message = pcall(write_log, self, spec.fn, opts)
   if not ok then
     self:close()
@@ -92,29 +113,58 @@ function Call:abort()
   self:close()
 end
 
+--- Does the failure at `index` belong to a folding function, and so to no item?
+function Call:is_folding(index, failure)
+  local folding = failure.folding
+  failure.folding = nil
+  if not self.merges then return false end
+  return folding or (index and index >= self.merges.first) or (self.plan.mode == "reduce" and failure.kind ~= "encode")
+end
+
 --- Notes that an item failed, or (index nil) that the call did. Ends the supply of items if that is the policy.
 function Call:fail(index, failure)
   if getmetatable(failure) ~= Error then failure = Error.new(failure) end
   -- What happens before the first item belongs to none.
   if not self.single and failure.kind ~= "init" then failure.index = index end
+  if self:is_folding(index, failure) then failure.index = nil end
   self.failed = self.failed + 1
-  if self.policy == "collect" then
-    self.errors[index] = failure
-    return
+  self.pool:count("failed", 1)
+  if self.policy == "collect" or (self.hands_out and index) then self.errors[index] = failure end
+  if self.policy == "collect" then return end
+  if not self.error or (index and self.error_at and index < self.error_at) then
+    self.error, self.error_at = failure, index
   end
-  if not self.error or (index and self.error.index and index < self.error.index) then self.error = failure end
   if self.policy == "stop" then
     self.ended = true
     -- Items before it go on: the error that is raised is then the same in every run.
-    if not self.ordered then self.job:cancel(index and index + 1) end
+    self.job:cancel(index and index + 1)
   end
+end
+
+--- Notes that an item failed which is in no chunk of results.
+function Call:lose(index, failure)
+  self:count_done(index, 1)
+  self.lost[#self.lost + 1] = index
+  self:fail(index, failure)
+  self.source:release(index, 1)
+end
+
+--- Notes that n items from `first` on are done, failed ones included. Merges are no items.
+function Call:count_done(first, n)
+  if self.merges and first >= self.merges.first then return end
+  self.done = self.done + n
+  self.pool:count("items", n)
 end
 
 --- Sends one chunk of items first... of at most n. Returns how many are on their way or failed, 0 at the end.
 function Call:send(first, n, again)
   local job, source = self.job, self.source
   local sent, message
-  if again then sent, message = source:put_again(job, first, n) else sent, message = source:put(job, first, n) end
+  if again then
+    sent, message = source:put_again(job, first, n)
+  else
+    sent, message = source:put(job, first, n, self.patience)
+  end
   -- A call that stops at a refusal has not run anything of the chunk; one that goes in order gets that far.
   if sent > 0 and not (message and self.policy == "stop" and not self.ordered) then
     local ok, submitted = pcall(job.submit, job)
@@ -126,41 +176,74 @@ function Call:send(first, n, again)
       return 0
     else
       self.in_flight = self.in_flight + 1
+      self.pool:count("bytes_sent", submitted)
     end
   end
   if message then
-    self.done = self.done + 1
-    self:fail(first + sent, encode_error(message))
-    source:release(first + sent, 1)
+    self:lose(first + sent, encode_error(message))
     return sent + 1
   end
   return sent
 end
 
---- How many items may be sent now beyond those that are under way: the bound on lazy sources.
+--- How many items may be sent now, at most `size`: the bound on lazy sources, which beats the size of chunks.
 function Call:allowed(size)
   if not self.source.lazy then return size end
-  local ahead = self.ahead or AHEAD_CHUNKS * self.pool.workers * size
-  return math.min(size, ahead - (self.next - 1 - self.taken))
+  local ahead = self.ahead
+  if ahead then
+    -- Each worker gets its share of what may be under way.
+    size = math.min(size, math.max(1, math.floor(ahead / self.window)))
+  else
+    ahead = AHEAD_CHUNKS * self.pool.workers * size
+  end
+  local taken = self.hands_out and self.taken or self.done
+  return math.min(size, ahead - (self.next - 1 - taken))
 end
 
---- Keeps the workers supplied.
+--- Sends the next chunk of items. False when there are none, or none may be pulled yet.
+function Call:send_items()
+  local count = self.source.count
+  if count and self.next > count then return false end
+  local left = count and count - self.next + 1
+  local size = self:allowed(self.size(left))
+  if size < 1 then return false end
+  local sent = self:send(self.next, left and math.min(size, left) or size)
+  self.next = self.next + sent
+  return sent > 0
+end
+
+--- Keeps the workers supplied. True: the source is slow, so there may be results to take before it is asked again.
 function Call:supply()
+  local merges, source = self.merges, self.source
   while self.in_flight < self.window and not self.ended do
     local again = table.remove(self.again)
     if again then
       self:send(again[1], again[2], true)
-    else
-      local count = self.source.count
-      if count and self.next > count then return end
-      local size = self:allowed(self.size(count and count - self.next + 1))
-      if size < 1 then return end
-      if count then size = math.min(size, count - self.next + 1) end
-      local sent = self:send(self.next, size)
-      self.next = self.next + sent
-      if sent == 0 then return end
+    elseif not (merges and merges:send(self, false)) and not self:send_items() then
+      if not (merges and merges:send(self, true)) then return false end
+    elseif source.was_slow then
+      source.was_slow = nil
+      return true
     end
   end
+  return false
+end
+
+--- Supplies the workers; an error of the source reaches the caller as it is, after what is under way has ended: from
+--- here, or from finish, behind the results that are handed out. Returns what supply does.
+function Call:try_supply()
+  if self.supplying then error("the source of this call is being asked for items by another coroutine", 0) end
+  self.supplying = true
+  local supplied, slow = pcall(self.supply, self)
+  self.supplying = false
+  if supplied then return slow end
+  self.ended = true
+  self.source_error = { slow }
+  if self.hands_out then return false end
+  self.job:cancel()
+  while self.job:collect() ~= "empty" do end
+  self:close()
+  error(slow, 0)
 end
 
 --- A Ctrl-C came: what runs may end its items; what does not is ended with its workers.
@@ -191,8 +274,9 @@ end
 function Call:settle_death(outcome, first, count, worker)
   local index, signal, code, message = self.job:death()
   local failure = { worker = worker > 0 and worker or nil, message = message, kind = outcome }
+  if self.pool.backend == "thread" and signal == 0 and code == -1 then self.pool:count("abandoned", 1) end
   if outcome == "died" then
-    if index == 0 and self.pool.init then
+    if index == 0 and self.pool.has_init then
       failure.kind = "init"
     elseif self.pool.terminated then
       failure.kind, failure.message = "cancelled", "the pool was terminated while the item ran"
@@ -203,16 +287,15 @@ function Call:settle_death(outcome, first, count, worker)
   end
   if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
   if index < first or index >= first + count then index = first end
-  self.done = self.done + 1
-  self:fail(index, failure)
-  self.source:release(index, 1)
+  self:lose(index, failure)
   if self.ended then return end
   -- The other items of the chunk have no results: those that were done are done again.
   if index > first then self.again[#self.again + 1] = { first, index - first } end
   if index < first + count - 1 then self.again[#self.again + 1] = { index + 1, first + count - 1 - index } end
 end
 
---- Takes in the results of a chunk. False when it goes back: its worker's init function failed.
+--- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold). False when it
+--- goes back: its worker's init function failed.
 function Call:settle_results(place, first, done, worker, count)
   local columns, total, at = place(first)
   local errors = self.job:results(columns, total, at)
@@ -220,7 +303,7 @@ function Call:settle_results(place, first, done, worker, count)
   if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
     return false
   end
-  self.done = self.done + done
+  self:count_done(first, done)
   for i = 1, #errors do
     failed = errors[i][2]
     failed.worker = worker
@@ -231,29 +314,36 @@ function Call:settle_results(place, first, done, worker, count)
 end
 
 --- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
---- chunk's first item; they are stored as job:results tells. Returns first, done, worker; nil when all are taken; false
---- when `seconds` were over before.
+--- chunk's first item; they are stored as job:results tells. Returns first, done, worker, and the number of values in
+--- each column; nil when all are taken; false when `seconds` were over before. When results are handed out, an item
+--- that was lost is told of as a chunk of no items.
 function Call:receive(place, seconds)
-  local job = self.job
+  local job, pool = self.job, self.pool
   local deadline = seconds and core.clock() + seconds
   while true do
-    local supplied, failure = pcall(self.supply, self)
-    if not supplied then
-      -- The source raised: what is under way ends first, and the error reaches the caller as it is.
-      self.ended = true
-      job:cancel()
-      while job:collect() ~= "empty" do end
-      self:close()
-      error(failure, 0)
+    local slow = self:try_supply()
+    local lost = self.hands_out and self.lost[self.lost_told + 1]
+    if lost then
+      -- To be handed out now: the bound may not allow any other item before.
+      self.lost_told = self.lost_told + 1
+      return lost, 0, 0, 0
     end
-    local outcome, first, count, done, worker, busy = job:collect(deadline and math.max(0, deadline - core.clock()))
+    local wait = deadline and math.max(0, deadline - core.clock())
+    local outcome, first, count, done, worker, busy, bytes = job:collect(slow and 0 or wait)
     if outcome == "empty" then return nil end
-    if outcome == "timeout" then return false end
     if outcome == "interrupted" then self:interrupt() end
-    self.in_flight = self.in_flight - 1
+    if outcome == "timeout" then
+      if not slow or wait == 0 then return false end
+    else
+      self.in_flight = self.in_flight - 1
+      pool:count_chunk(outcome, busy, bytes)
+    end
     if outcome == "done" then
+      local values = done
+      -- A fold gives one value for all its items.
+      if self.merges then done = count end
       self.observe(done, busy)
-      if self:settle_results(place, first, done, worker, count) then return first, done, worker end
+      if self:settle_results(place, first, done, worker, count) then return first, done, worker, values end
     end
     if outcome == "died" or outcome == "memory" or outcome == "start" then
       self:settle_death(outcome, first, count, worker)
@@ -268,6 +358,7 @@ end
 function Call:finish()
   self:close()
   if self.error then self.error:raise() end
+  if self.source_error then error(self.source_error[1], 0) end
   if self.closed then
     Error.new({ kind = "cancelled", message = "the pool takes no more work: it was closed" }):raise()
   end

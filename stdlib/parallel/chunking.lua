@@ -5,21 +5,24 @@
 --   a number    that many
 --   "guided"    what is left, divided by twice the workers: big chunks first, single items last (guided
 --               self-scheduling, Polychronopoulos and Kuck 1987)
---   "auto"      as many as take about TARGET_SECONDS, as measured on the chunks that came back; never more than a share
---               of what is left, so that all workers end together
+--   "auto"      as many as take about TARGET_SECONDS, as measured on the chunks that came back. It begins with single
+--               items, since each may take minutes, and grows by GROWTH at most, since the first may be unlike the
+--               rest. Never more than a share of what is left, so that all workers end together; but what is left is
+--               not cut into pieces that take less than LEAST_SECONDS.
 
 local chunking = {}
 
 -- A hand-off costs some ten microseconds: at two milliseconds a chunk it is lost in the noise, and an uneven chunk does
--- not hold the end up for long.
-local TARGET_SECONDS = 0.002
+-- not hold the end up for long. A lazy source that takes this long for less than a chunk is not waited for, either.
+chunking.TARGET_SECONDS = 0.002
+-- Here a hand-off costs a good part of the work, and waiting for one more such piece at the end costs as much again.
+local LEAST_SECONDS = 0.00005
 -- More than this does not pay (one chunk of numbers then fills a level-2 cache), and a stop would wait for it.
 local MOST = 16384
 -- A chunk's share of what is left is 1 / (SHARE * workers).
 local SHARE = 2
--- Before anything is measured: small, since a single item may take minutes; not single, since most take no time.
-local FIRST_SHARE = 16
-local FIRST_LAZY = 1
+-- How many times as many items as in any chunk before.
+local GROWTH = 8
 
 local function clamp(size, most)
   if size > most then size = most end
@@ -35,38 +38,29 @@ end
 ---@return fun(items: integer, seconds: number) observe
 function chunking.new(policy, workers)
   local seconds_an_item
-  local last = FIRST_LAZY
+  local largest = 0
 
   local function observe(items, seconds)
     if items < 1 then return end
     local mean = seconds / items
     -- The newest chunk counts for half: costs drift along the items.
     seconds_an_item = seconds_an_item and (seconds_an_item + mean) / 2 or mean
+    largest = math.max(largest, items)
   end
 
   if type(policy) == "number" then return function() return policy end, observe end
 
-  local function guided(left)
-    if left then return clamp(left / (SHARE * workers), MOST) end
-    last = clamp(last * 2, MOST)
-    return last
+  if policy == "guided" then
+    return function(left) return clamp(left and left / (SHARE * workers) or GROWTH * largest, MOST) end, observe
   end
-  if policy == "guided" then return guided, observe end
 
   return function(left)
-    local wanted
-    if seconds_an_item then
-      wanted = seconds_an_item > 0 and TARGET_SECONDS / seconds_an_item or MOST
-      -- One measurement may be off by far: a lazy source at most doubles.
-      if not left then
-        last = clamp(last * 2, wanted)
-        wanted = last
-      end
-    else
-      wanted = left and left / (FIRST_SHARE * workers) or FIRST_LAZY
-    end
-    if left then wanted = math.min(wanted, left / (SHARE * workers)) end
-    return clamp(wanted, MOST)
+    if not seconds_an_item then return 1 end
+    -- A clock that did not move says as much as one that moved by its least step.
+    local seconds = math.max(seconds_an_item, 1e-9)
+    local wanted = chunking.TARGET_SECONDS / seconds
+    if left then wanted = math.min(wanted, math.max(left / (SHARE * workers), LEAST_SECONDS / seconds)) end
+    return clamp(math.min(wanted, GROWTH * largest), MOST)
   end, observe
 end
 

@@ -22,6 +22,7 @@ local parallel = {
 ---@field ahead integer|nil bound on items pulled from a lazy source and not yet taken (default: 4 chunks a worker)
 ---@field errors "stop"|"finish"|"collect"|nil what happens when an item fails (default "stop")
 ---@field seed integer|nil each item has a stream of random numbers that this decides; up to 2^53 (default: none)
+---@field initial any reduce, mapreduce: where the fold starts, on the left, once; with no items it is the result
 ---@field init function|nil run once in each worker before its first item
 ---@field globals boolean|table|nil globals that go along (default true: those that the function reads)
 
@@ -57,6 +58,23 @@ function parallel.imap_unordered(fn, items, opts) return verbs().imap_unordered(
 ---@return table list
 ---@return table ...
 function parallel.starmap(fn, arglists, opts) return verbs().starmap(nil, fn, arglists, opts) end
+
+--- Folds the items into one value: fn(fn(a, b), c) and so on, in their order. fn must be associative, since workers
+--- fold neighbouring items at the same time; only what they made of them is sent. Of a source's values the first is the
+--- item. An error of fn has no index.
+---@param fn fun(a: any, b: any): any
+---@param items table|function a list, parallel.range, or a function that is pulled until it gives nil
+---@param opts parallel.options|nil `initial` joins once, on the left; errors = "collect" is refused
+---@return any value nil without items and `initial`
+function parallel.reduce(fn, items, opts) return verbs().reduce(nil, fn, items, opts) end
+
+--- As reduce, over what mapfn(item) gives; nil stays out. Results of mapfn stay in their worker.
+---@param mapfn function gets the item and nothing else
+---@param fn fun(a: any, b: any): any
+---@param items table|function
+---@param opts parallel.options|nil
+---@return any value nil without values and `initial`
+function parallel.mapreduce(mapfn, fn, items, opts) return verbs().mapreduce(nil, mapfn, fn, items, opts) end
 
 --- Starts fn(...) on a worker.
 ---@return parallel.Future

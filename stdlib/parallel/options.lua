@@ -21,7 +21,7 @@ local function positive_integer(value)
 end
 
 --- name -> { check = function(value) -> boolean, what is expected; pool = true: belongs to a pool; call = true: belongs
---- to a call }.
+--- to a call; verbs: those that take it, nil: all that take options of a call }.
 local known = {
   -- How many workers. Default: LUMAP_WORKERS, else parallel.cpu_count().
   workers = { pool = true, check = function(value)
@@ -46,6 +46,8 @@ local known = {
     if not core.can_seed() then return false, "no seed: Lumap does not know this VM's math.random" end
     return is_integer(value) and value >= -MOST_SEED and value <= MOST_SEED, "an integer from -2^53 to 2^53"
   end },
+  -- Where a fold starts, on the left, once. Default: with the first item.
+  initial = { call = true, verbs = { reduce = true, mapreduce = true }, check = function() return true end },
   -- Globals that go along: true, those that the function reads; a table, these instead; false, none. Default: true.
   globals = { call = true, check = function(value)
     if type(value) == "table" then
@@ -58,11 +60,23 @@ local known = {
   end },
 }
 
-local function list_known(scope)
+--- Does the option go with this verb, a pool's (scope "pool"), a call's ("call"), or both?
+local function applies(option, verb, scope)
+  return (not scope or option[scope]) and (not option.verbs or option.verbs[verb])
+end
+
+local function list_known(verb, scope)
   local names = {}
   for name, option in pairs(known) do
-    if not scope or option[scope] then names[#names + 1] = name end
+    if applies(option, verb, scope) then names[#names + 1] = name end
   end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+local function list_verbs(option)
+  local names = {}
+  for verb in pairs(option.verbs) do names[#names + 1] = verb end
   table.sort(names)
   return table.concat(names, ", ")
 end
@@ -95,11 +109,17 @@ function options.check(verb, opts, scope, number, level)
   for name, value in pairs(opts) do
     local option = known[name]
     if not option then
-      error(("unknown option '%s' to '%s' (there are: %s)"):format(tostring(name), verb, list_known(scope)), level + 2)
+      error(("unknown option '%s' to '%s' (there are: %s)"):format(tostring(name), verb, list_known(verb, scope)),
+        level + 2)
     end
     if scope and not option[scope] then
       error(("option '%s' to '%s' belongs to %s (here there are: %s)"):format(name, verb,
-        scope == "call" and "the pool: give it when the pool is made" or "the call", list_known(scope)), level + 2)
+        scope == "call" and "the pool: give it when the pool is made" or "the call", list_known(verb, scope)),
+        level + 2)
+    end
+    if not applies(option, verb, scope) then
+      error(("option '%s' to '%s' belongs to %s (here there are: %s)"):format(name, verb, list_verbs(option),
+        list_known(verb, scope)), level + 2)
     end
     local ok, expected = option.check(value)
     if not ok then

@@ -15,6 +15,13 @@ local verbs = require "parallel.verbs"
 local Pool = { __name = "parallel.Pool" }
 Pool.__index = Pool
 
+--- What stats tells, before anything was done.
+local function no_counts()
+  return {
+    items = 0, failed = 0, chunks = 0, deaths = 0, abandoned = 0, busy = 0, bytes_sent = 0, bytes_received = 0,
+  }
+end
+
 --- Starts workers. `opts` have been checked.
 local function start(opts, level)
   local backend = opts.backend or options.default_backend(level + 1)
@@ -26,9 +33,11 @@ local function start(opts, level)
   end
   return setmetatable({
     core = made,
+    counts = no_counts(),
     workers = workers,
     backend = backend,
-    init = opts.init,
+    -- Only that there is one: a warm pool is found by its init function, which it must not keep alive.
+    has_init = opts.init ~= nil,
     path = package.path,
     cpath = package.cpath,
   }, Pool)
@@ -89,6 +98,23 @@ function Pool.check_open(self, verb, level)
   if self.core:is_closed() then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
 end
 
+--- Adds to what stats tells.
+function Pool:count(name, n)
+  local counts = self.counts
+  counts[name] = counts[name] + n
+end
+
+--- Counts a chunk that came back.
+function Pool:count_chunk(outcome, busy, bytes)
+  if outcome == "done" then
+    self:count("chunks", 1)
+    self:count("busy", busy)
+    self:count("bytes_received", bytes)
+  elseif outcome == "died" or outcome == "memory" then
+    self:count("deaths", 1)
+  end
+end
+
 -- The verbs, as methods. Tail calls: an error about an argument belongs to the line of the caller.
 function Pool:map(fn, items, opts) return verbs.map(self, fn, items, opts) end
 function Pool:each(fn, items, opts) return verbs.each(self, fn, items, opts) end
@@ -96,6 +122,8 @@ function Pool:filter(pred, items, opts) return verbs.filter(self, pred, items, o
 function Pool:imap(fn, items, opts) return verbs.imap(self, fn, items, opts) end
 function Pool:imap_unordered(fn, items, opts) return verbs.imap_unordered(self, fn, items, opts) end
 function Pool:starmap(fn, items, opts) return verbs.starmap(self, fn, items, opts) end
+function Pool:reduce(fn, items, opts) return verbs.reduce(self, fn, items, opts) end
+function Pool:mapreduce(mapfn, fn, items, opts) return verbs.mapreduce(self, mapfn, fn, items, opts) end
 
 --- Starts fn(...) on a worker.
 ---@return parallel.Future
@@ -110,6 +138,27 @@ function Pool:apply(fn, ...)
   Pool.check_open(self, "apply", 1)
   if not options.is_callable(fn) then options.bad_argument("apply", 1, "function", fn, 1) end
   return Future.start(self, fn, {}, ...):get()
+end
+
+---@class parallel.Stats
+---@field workers integer how many there are
+---@field backend string what they are
+---@field items integer items that are done since the pool was made, failed ones included
+---@field failed integer those of them that failed
+---@field chunks integer chunks of items that came back with results
+---@field deaths integer workers that ended in an item, by a signal, an exit or for want of memory
+---@field abandoned integer threads that could not be stopped and were given up
+---@field busy number seconds that workers spent on chunks
+---@field bytes_sent integer encoded items, functions and what they reach, each counted once
+---@field bytes_received integer encoded results
+
+--- What the pool has done so far, as far as its results were taken.
+---@return parallel.Stats
+function Pool:stats()
+  check_self(self, "stats", 1)
+  local stats = { workers = self.workers, backend = self.backend }
+  for name, value in pairs(self.counts) do stats[name] = value end
+  return stats
 end
 
 --- Takes no more work; what was submitted is done. Twice is no error.

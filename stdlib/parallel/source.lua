@@ -5,9 +5,12 @@
 --     plan                fields that the worker's plan needs
 --     put(job, first, n)  -> sent [, message]: begins a chunk of the items from `first` on and fills it. Fewer than n
 --                         are sent at the end of a lazy source, or before an item that cannot be sent: `message`
+--     lazy                items are pulled: put takes as fourth argument how many seconds it may spend on that before
+--                         it sends what it has got; then `was_slow` is set
 --     put_again(...)      the same for items that have been put before, after their worker died
 --     release(first, n)   the results of these items have arrived
 
+local core = require "lumap.core"
 local compat = require "lumap.compat"
 local options = require "parallel.options"
 
@@ -18,7 +21,7 @@ local source = {}
 local function keep() end
 
 --- Sends list[from]... as items first... of the call.
-local function put_list(job, list, from, first, n, spread, label)
+function source.put_list(job, list, from, first, n, spread, label)
   job:begin(first, n)
   if not spread and job:numbers(list, from) then return n end
   return job:values(list, from, spread, label)
@@ -74,53 +77,72 @@ local function from_list(list, spread, label)
   return {
     count = is_integer(n) and n >= 0 and to_integer(n) or #list,
     plan = {},
-    put = function(_, job, first, count) return put_list(job, list, first, first, count, spread, label) end,
+    put = function(_, job, first, count) return source.put_list(job, list, first, first, count, spread, label) end,
     item = function(_, index) return list[index] end,
     release = keep,
   }
 end
 
 --- A function or callable table, pulled until it gives nil. Its items are kept until their results are there.
-local function from_function(pull)
+--- `first_only`: of what it gives, the first value is the item.
+local function from_function(pull, first_only)
   local lazy = { plan = {}, pulled = 0, held = {}, lazy = true }
+  local function give()
+    if first_only then return { n = 1, (pull()) } end
+    return pack(pull())
+  end
 
-  --- Pulls up to n items; fewer means that the source has ended.
-  local function fill(self, first, n)
-    local spread = false
-    for index = first, first + n - 1 do
-      if self.ended then return index - first, spread end
-      local values = pack(pull())
+  --- Pulls items first to last into `held`; `pulled` is the last one that there is.
+  local function pull_until(self, first, last, give_up)
+    for index = first, last do
+      local values = give()
       if values[1] == nil then
         self.ended = true
         self.count = index - 1
-        return index - first, spread
+        return
       end
-      self.pulled = index
-      if values.n > 1 then spread = true end
-      self.held[index] = values
+      self.held[index], self.pulled = values, index
+      if give_up and core.clock() > give_up then
+        self.was_slow = true
+        return
+      end
     end
-    return n, spread
   end
 
-  local function put_held(self, job, first, n, spread)
+  --- Pulls up to n items and returns how many; fewer means that the source has ended, has failed, or took longer than
+  --- `patience`. What was pulled before a failure counts: the error is raised when no item is left to be sent first.
+  local function fill(self, first, n, patience)
+    if self.failure then error(self.failure[1], 0) end
+    if self.ended then return 0 end
+    local ok, failure = pcall(pull_until, self, first, first + n - 1, patience and core.clock() + patience)
+    if not ok then
+      if self.pulled < first then error(failure, 0) end
+      self.failure = { failure }
+    end
+    return self.pulled - first + 1
+  end
+
+  local function is_spread(self, first, n)
+    for index = first, first + n - 1 do
+      if self.held[index].n > 1 then return true end
+    end
+    return false
+  end
+
+  function lazy:put_again(job, first, n)
+    local spread = is_spread(self, first, n)
     local list = {}
     for k = 1, n do
       local values = self.held[first + k - 1]
       if spread then list[k] = values else list[k] = values[1] end
     end
-    return put_list(job, list, 1, first, n, spread, "items")
+    return source.put_list(job, list, 1, first, n, spread, "items")
   end
 
-  function lazy:put(job, first, n)
-    local count, spread = fill(self, first, n)
+  function lazy:put(job, first, n, patience)
+    local count = fill(self, first, n, patience)
     if count == 0 then return 0 end
-    return put_held(self, job, first, count, spread)
-  end
-
-  function lazy:put_again(job, first, n)
-    local spread = false
-    for index = first, first + n - 1 do spread = spread or self.held[index].n > 1 end
-    return put_held(self, job, first, n, spread)
+    return self:put_again(job, first, count)
   end
 
   function lazy:item(index) return self.held[index][1] end
@@ -132,25 +154,31 @@ local function from_function(pull)
   return lazy
 end
 
---- One call with arguments, as submit makes it.
-function source.arguments(...)
-  return from_list({ n = 1, pack(...) }, true, "arguments")
+--- Items of a kind that can be read twice are put again as they were put.
+local function finished(made)
+  made.put_again = made.put_again or made.put
+  return made
 end
 
---- What `items`, argument #2 of `verb`, stands for. `spread`: its items are lists of arguments (starmap).
-function source.of(verb, items, spread, level)
+--- One call with arguments, as submit makes it.
+function source.arguments(...)
+  return finished(from_list({ n = 1, pack(...) }, true, "arguments"))
+end
+
+--- What `items`, argument `number` of `verb`, stands for. `kind`: "spread" when each item is a list of arguments
+--- (starmap), "first" when of a function's values the first is the item (reduce), else nil.
+function source.of(verb, items, number, kind, level)
   local made
   if getmetatable(items) == Range then
     made = from_range(items)
   elseif options.is_callable(items) then
-    made = from_function(items)
+    made = from_function(items, kind == "first")
   elseif type(items) == "table" then
-    made = from_list(items, spread, "items")
+    made = from_list(items, kind == "spread", "items")
   else
-    options.bad_argument(verb, 2, "list, range or function", items, level + 1)
+    options.bad_argument(verb, number, "list, range or function", items, level + 1)
   end
-  made.put_again = made.put_again or made.put
-  return made
+  return finished(made)
 end
 
 return source

@@ -1,11 +1,13 @@
 -- SPDX-License-Identifier: MIT
 --
--- verbs.lua - map, each, filter, imap, imap_unordered, starmap: what each does with the results of a call. All take the
--- pool (nil: a warm one that the options choose) and the arguments of the public function, which tail-calls them, so
--- that level 2 is the caller's line.
+-- verbs.lua - the verbs: what each does with the results of a call. All take the pool (nil: a warm one that the options
+-- choose) and the arguments of the public function, which tail-calls them, so that level 2 is the caller's line.
 
+local core = require "lumap.core"
 local compat = require "lumap.compat"
 local Call = require "parallel.call"
+local Error = require "parallel.error"
+local iterator = require "parallel.iterator"
 local options = require "parallel.options"
 local source = require "parallel.source"
 
@@ -13,11 +15,20 @@ local unpack = compat.unpack
 
 local verbs = {}
 
+--- Raises unless the pool, if there is one, takes work.
+local function check_target(pool, verb, level)
+  if pool then require("parallel.pool").check_open(pool, verb, level + 1) end
+end
+
+local function check_function(verb, number, fn, level)
+  if not options.is_callable(fn) then options.bad_argument(verb, number, "function", fn, level + 1) end
+end
+
 --- Checks the arguments and starts the call. `level` is the user's, as seen from here.
 local function start(pool, verb, fn, items, opts, spec, level)
-  if pool then require("parallel.pool").check_open(pool, verb, level) end
-  if not options.is_callable(fn) then options.bad_argument(verb, 1, "function", fn, level) end
-  local from = source.of(verb, items, spec.spread, level)
+  check_target(pool, verb, level)
+  check_function(verb, 1, fn, level)
+  local from = source.of(verb, items, 2, spec.spread and "spread" or nil, level)
   spec.opts = options.check(verb, opts, pool and "call", 3, level)
   if not pool then pool = require("parallel.pool").warm(spec.opts, level) end
   spec.fn, spec.source = fn, from
@@ -31,11 +42,7 @@ local function gather(pool, verb, fn, items, opts, spec)
   local function place(first)
     return columns, from.count, first
   end
-  while true do
-    local first, done = call:receive(place)
-    if not first then break end
-    call.taken = call.taken + done
-  end
+  while call:receive(place) do end
   call:finish()
   return columns, call, from
 end
@@ -78,11 +85,7 @@ function verbs.filter(pool, pred, items, opts)
   local function place(first)
     return columns, nil, first
   end
-  while true do
-    local first, done = call:receive(place)
-    if not first then break end
-    call.taken = call.taken + done
-  end
+  while call:receive(place) do end
   call:finish()
   local list, n = {}, 0
   for index = 1, from.count or 0 do
@@ -97,84 +100,41 @@ function verbs.filter(pool, pred, items, opts)
   return list
 end
 
---- Gives i, and the values of item i in a chunk's columns.
-local function yield(index, columns, k)
-  local n = #columns
-  if n == 1 then return index, columns[1][k] end
-  local values = {}
-  for c = 1, n do values[c] = columns[c][k] end
-  return index, unpack(values, 1, n)
+--- Runs a fold; `opts` is argument `number`. Tail-called: level 1 is the caller's line.
+local function fold(pool, verb, fn, items, opts, number, spec)
+  local level = 1
+  check_target(pool, verb, level)
+  spec.opts = options.check(verb, opts, pool and "call", number, level)
+  if spec.opts.errors == "collect" then
+    error(("bad option 'errors' to '%s' (\"stop\" or \"finish\" expected, got \"collect\": one value has no holes)")
+      :format(verb), level + 1)
+  end
+  spec.fn, spec.source = fn, source.of(verb, items, number - 1, spec.mode == "reduce" and "first" or nil, level)
+  local sendable, refusal = core.check(spec.opts.initial, "initial")
+  if not sendable then Error.new({ kind = "encode", message = refusal }):raise() end
+  pool = pool or require("parallel.pool").warm(spec.opts, level)
+  return require "parallel.fold"(pool, spec)
 end
 
---- An iterator over results. `ordered`: by index, else as they come.
-local function iterate(pool, verb, fn, items, opts, ordered)
-  local call, from = start(pool, verb, fn, items, opts, { mode = "map", ordered = ordered }, 3)
-  local ready = {} -- first index of a chunk -> { columns, count }
-  local columns, first, count, k -- the chunk that is being given out, and the last item given
-  local next_index = 1
-  local received
-  local ended = false
+function verbs.reduce(pool, fn, items, opts)
+  check_function("reduce", 1, fn, 1)
+  return fold(pool, "reduce", fn, items, opts, 3, { mode = "reduce" })
+end
 
-  local function place()
-    received = { {} }
-    return received, nil, 1
-  end
-
-  --- Takes chunks until the one that is wanted is there. False at the end.
-  local function advance()
-    while true do
-      local waiting = ready[next_index]
-      if ordered and waiting then
-        ready[next_index] = nil
-        columns, first, count, k = waiting[1], next_index, waiting[2], 0
-        next_index = next_index + count
-        return true
-      end
-      if ordered and call.errors[next_index] then
-        -- An item that has no results at all: its worker died, or it could not be sent.
-        columns, first, count, k = { {} }, next_index, 1, 0
-        next_index = next_index + 1
-        return true
-      end
-      if not ordered and call.error and call.policy == "stop" then return false end
-      local at, done = call:receive(place)
-      if not at then return false end
-      if ordered then
-        if done > 0 then ready[at] = { received, done } end
-      elseif done > 0 then
-        columns, first, count, k = received, at, done, 0
-        return true
-      end
-    end
-  end
-
-  local function finish()
-    ended = true
-    call:finish()
-  end
-
-  return function()
-    if ended then return nil end
-    while not columns or k >= count do
-      columns = nil
-      if not advance() then return finish() end
-    end
-    k = k + 1
-    call.taken = call.taken + 1
-    local index = first + k - 1
-    local failure = call.errors[index]
-    if failure then return index, nil, failure end
-    if call.error and call.error.index == index then return finish() end
-    return yield(index, columns, k)
-  end, from
+function verbs.mapreduce(pool, mapfn, fn, items, opts)
+  check_function("mapreduce", 1, mapfn, 1)
+  check_function("mapreduce", 2, fn, 1)
+  return fold(pool, "mapreduce", mapfn, items, opts, 4, { mode = "mapreduce", fold = fn })
 end
 
 function verbs.imap(pool, fn, items, opts)
-  return (iterate(pool, "imap", fn, items, opts, true))
+  local call = start(pool, "imap", fn, items, opts, { mode = "map", ordered = true, hands_out = true }, 2)
+  return iterator.ordered(call)
 end
 
 function verbs.imap_unordered(pool, fn, items, opts)
-  return (iterate(pool, "imap_unordered", fn, items, opts, false))
+  local call = start(pool, "imap_unordered", fn, items, opts, { mode = "map", hands_out = true }, 2)
+  return iterator.unordered(call)
 end
 
 return verbs

@@ -102,11 +102,12 @@ return function(api)
     end
   end
 
-  --- Brings the context up to the log entries that the task needs; values 1 and 2 are the function and the plan.
+  --- Brings the context up to the log entries that the task needs; values 1 to 3 are the function, the plan, and
+  --- mapreduce's folding function.
   local function read_log(context, task)
     context.read = api.log(task, context.scope, context.read, context.values)
     if context.plan then return end
-    context.fn, context.plan = context.values[1], context.values[2]
+    context.fn, context.plan, context.fold = context.values[1], context.values[2], context.values[3]
     if context.plan.seed then context.fn = seeded(context.fn) end
   end
 
@@ -170,6 +171,42 @@ return function(api)
     return last
   end
 
+  -- Set while a folding function runs: an error is then none of the item's.
+  local folding = false
+
+  --- Joins the items to the value so far, columns[1][1]; columns.filled tells whether there is one. A failure leaves
+  --- the value as it was when this began: its call has no result any more.
+  function runners.reduce(fn, call, first, at, last, items, columns)
+    local value, filled = columns[1][1], columns.filled
+    folding = true
+    for k = at, last do
+      if begin(control, call, first + k - 1) then
+        folding = false
+        return k - 1
+      end
+      if filled then value = fn(value, items[k]) else value, filled = items[k], true end
+    end
+    folding = false
+    columns[1][1], columns.filled = value, filled
+    return last
+  end
+
+  --- The same with what `fn` makes of the items; nil stays out.
+  function runners.mapreduce(fn, call, first, at, last, items, columns, fold)
+    local value, filled = columns[1][1], columns.filled
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      local mapped = fn(items[k])
+      if mapped ~= nil then
+        folding = true
+        if filled then value = fold(value, mapped) else value, filled = mapped, true end
+        folding = false
+      end
+    end
+    columns[1][1], columns.filled = value, filled
+    return last
+  end
+
   --- One call, whose number of results counts.
   function runners.single(fn, call, first, _, last, items, columns)
     if begin(control, call, first) then return 0 end
@@ -182,7 +219,8 @@ return function(api)
   --- done.
   local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
     local runner = runners[context.plan.single and "single" or context.plan.mode]
-    local fn = spread and spreading(context.fn) or context.fn
+    local fn, fold = spread and spreading(context.fn) or context.fn, context.fold
+    if context.merging then runner, fn = runners.reduce, fold or fn end
     while at <= count do
       local failed
       if failures and failures[at] then
@@ -194,12 +232,13 @@ return function(api)
           last = at
           while last < count and not failures[last + 1] do last = last + 1 end
         end
-        local ok, reached = xpcall(runner, handler, fn, call, first, at, last, items, columns)
+        local ok, reached = xpcall(runner, handler, fn, call, first, at, last, items, columns, fold)
         if ok then
           if reached < last then return reached end
           at = last + 1
         else
           local record = to_record(reached)
+          record.folding, folding = folding or nil, false
           failed = math.max(at, (api.index() or first) - first + 1)
           errors[failed] = record
         end
@@ -255,6 +294,7 @@ return function(api)
   local function run_task(task, context, call, kind, first, count)
     local plan = context.plan
     local errors, columns, done = {}, (plan.mode == "each" or plan.single) and {} or { {} }, 0
+    context.merging = plan.merges and first >= plan.merges
     local items, spread, failures
     if kind == "values" then
       items = core.new_list(count)
@@ -271,6 +311,8 @@ return function(api)
     else
       done = run_items(task, context, call, first, done + 1, count, items, columns, errors, failures, spread)
     end
+    -- A fold has one value for all items, or none.
+    if plan.merges then done = columns.filled and 1 or 0 end
     api.finish(task, context.scope, columns, errors, done)
   end
 
@@ -284,10 +326,11 @@ return function(api)
       if not ok then context.failed = { kind = "decode", message = tostring(failure) } end
     end
     if context.failed then return fail_all(task, context, count, context.failed) end
-    api.hide_index(context.plan.single == true)
-    if not context.plan.seed then return run_task(task, context, call, kind, first, count) end
+    local plan = context.plan
+    api.hide_index(plan.single or plan.mode == "reduce" or (plan.merges and first >= plan.merges) or false)
+    if not plan.seed then return run_task(task, context, call, kind, first, count) end
     -- An error that gets out of here ends the state, and its random numbers with it.
-    api.begin_streams(context.plan.seed)
+    api.begin_streams(plan.seed)
     run_task(task, context, call, kind, first, count)
     api.end_streams()
   end

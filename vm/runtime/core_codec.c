@@ -57,17 +57,18 @@ static int core_decode(lua_State *L) {
 static int check_protected(lua_State *L) {
   lumap_scope *scope = lumap_scope_push(L, true);
   scope->finds_globals = true;
-  lumap_log_value(L, -1, 1, "value");
+  lumap_log_value(L, -1, 1, luaL_optstring(L, 2, "value"));
   lumap_log_finish(L, -1);
   return 0;
 }
 
-/* check(value) -> true | nil, message */
+/* check(value, label or nil) -> true | nil, message; a path begins with the label. */
 static int core_check(lua_State *L) {
-  lua_settop(L, 1);
+  lua_settop(L, 2);
   lua_pushcfunction(L, check_protected);
   lua_pushvalue(L, 1);
-  if (lua_pcall(L, 1, 0, 0) == 0) {
+  lua_pushvalue(L, 2);
+  if (lua_pcall(L, 2, 0, 0) == 0) {
     lua_pushboolean(L, 1);
     return 1;
   }

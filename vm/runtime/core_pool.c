@@ -231,16 +231,17 @@ static int job_classes(lua_State *L) {
   return 0;
 }
 
-/* Hands over what the log has gained. [-0, +0] */
-static void seal_log(lua_State *L, job_object *self) {
+/* Hands over what the log has gained, and returns how many bytes that is. [-0, +0] */
+static size_t seal_log(lua_State *L, job_object *self) {
   lumap_scope *scope = push_scope(L);
   size_t size;
   lumap_log_finish(L, lua_gettop(L));
   lua_pop(L, 1);
   size = scope->log.size;
-  if (size == 0) return;
+  if (size == 0) return 0;
   if (!lumap_call_append(&self->job->call, &scope->log)) luaL_error(L, "not enough memory");
   scope->log_size += size;
+  return size;
 }
 
 /* ---- jobs: sending ------------------------------------------------------------------------------------------ */
@@ -333,25 +334,28 @@ static int job_values(lua_State *L) {
   return 2;
 }
 
-/* submit() -> true | false when the pool is closed */
+/* submit() -> bytes of the chunk and of what was added to the log for it; false when the pool is closed */
 static int job_submit(lua_State *L) {
   job_object *self = check_job(L);
   lumap_task *task = check_building(L);
-  seal_log(L, self);
+  size_t size = task->payload.size + seal_log(L, self);
   if (lumap_job_submit(self->job, task) != LUMAP_E_OK) {
     lua_pushboolean(L, 0);
     return 1;
   }
   self->building = NULL;
-  lua_pushboolean(L, 1);
+  lua_pushnumber(L, (lua_Number)size);
   return 1;
 }
 
 /* ---- jobs: receiving ---------------------------------------------------------------------------------------- */
 
-/* The next finished task; NULL with `*why` "empty", "timeout" or "interrupted". */
-static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadline, const char **why) {
+/* The next finished task; NULL with `*why` "empty", "timeout", "interrupted" or, with `alert`, "woken": something else
+   that this state's thread may wait for has happened. Where workers run only when somebody asks, at least one task is
+   run before the time is over. */
+static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadline, bool alert, const char **why) {
   lumap_runtime *runtime = lumap_runtime_get(L);
+  bool woken = false, pumped = false;
   for (;;) {
     uint32_t key = lumap_event_key(&runtime->event);
     lumap_task *task = lumap_job_collect(self->job);
@@ -360,28 +364,20 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
     if (self->job->outstanding == 0) return NULL;
     *why = "interrupted";
     if (lumap_runtime_take_interrupt(runtime)) return NULL;
+    *why = "woken";
+    if (woken && alert) return NULL;
     *why = "timeout";
+    if (pumped && deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
+    pumped = lumap_core_pump(runtime, self->job->pool);
+    if (pumped) continue;
     if (deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
-    if (lumap_core_pump(runtime, self->job->pool)) continue;
-    lumap_event_wait(&runtime->event, key, deadline);
+    woken = lumap_event_wait(&runtime->event, key, deadline) == LUMAP_E_OK;
   }
 }
 
-/* collect(seconds or nil) -> outcome, first, count, done, worker: a finished chunk, in the order of completion.
-   Or nothing but "empty" (no chunk is under way), "timeout" or "interrupted". */
-static int job_collect(lua_State *L) {
+/* Makes `task` the job's current one and pushes what collect returns for it. */
+static int take_task(lua_State *L, job_object *self, lumap_task *task) {
   static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start"};
-  job_object *self = check_job(L);
-  uint64_t deadline = lua_isnoneornil(L, 2) ? LUMAP_FOREVER : lumap_deadline_after(luaL_checknumber(L, 2));
-  const char *why = NULL;
-  lumap_task *task;
-  lumap_task_free(self->current);
-  self->current = NULL;
-  task = wait_for_task(L, self, deadline, &why);
-  if (!task) {
-    lua_pushstring(L, why);
-    return 1;
-  }
   self->current = task;
   lua_pushstring(L, task->outcome < 5 ? outcomes[task->outcome] : "start");
   lumap_push_integer(L, (int64_t)task->first);
@@ -389,7 +385,38 @@ static int job_collect(lua_State *L) {
   lumap_push_integer(L, (int64_t)task->done);
   lua_pushinteger(L, task->worker);
   lua_pushnumber(L, (lua_Number)(task->ended_ns - task->started_ns) / 1e9);
-  return 6;
+  lua_pushnumber(L, (lua_Number)task->payload.size);
+  return 7;
+}
+
+static void drop_current(job_object *self) {
+  lumap_task_free(self->current);
+  self->current = NULL;
+}
+
+/* collect(seconds or nil, alert) -> outcome, first, count, done, worker, seconds, bytes: a finished chunk, in the order
+   of completion. Or nothing but "empty" (no chunk is under way), "timeout", "interrupted", or with `alert` "woken". */
+static int job_collect(lua_State *L) {
+  job_object *self = check_job(L);
+  uint64_t deadline = lua_isnoneornil(L, 2) ? LUMAP_FOREVER : lumap_deadline_after(luaL_checknumber(L, 2));
+  const char *why = NULL;
+  lumap_task *task;
+  drop_current(self);
+  task = wait_for_task(L, self, deadline, lua_toboolean(L, 3), &why);
+  if (task) return take_task(L, self, task);
+  lua_pushstring(L, why);
+  return 1;
+}
+
+/* poll() -> as collect. Neither waits nor runs anything. */
+static int job_poll(lua_State *L) {
+  job_object *self = check_job(L);
+  lumap_task *task;
+  drop_current(self);
+  task = lumap_job_collect(self->job);
+  if (task) return take_task(L, self, task);
+  lua_pushstring(L, self->job->outstanding == 0 ? "empty" : "timeout");
+  return 1;
 }
 
 typedef struct reading {
@@ -545,10 +572,23 @@ void lumap_core_open_pool(lua_State *L) {
       {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"define", job_define},   {"globals", job_globals}, {"classes", job_classes}, {"paths", job_paths},
-      {"begin", job_begin},     {"numbers", job_numbers}, {"values", job_values},   {"submit", job_submit},
-      {"collect", job_collect}, {"results", job_results}, {"death", job_death},     {"outstanding", job_outstanding},
-      {"cancel", job_cancel},   {"abort", job_abort},     {"close", job_close},     {NULL, NULL},
+      {"define", job_define},
+      {"globals", job_globals},
+      {"classes", job_classes},
+      {"paths", job_paths},
+      {"begin", job_begin},
+      {"numbers", job_numbers},
+      {"values", job_values},
+      {"submit", job_submit},
+      {"collect", job_collect},
+      {"poll", job_poll},
+      {"results", job_results},
+      {"death", job_death},
+      {"outstanding", job_outstanding},
+      {"cancel", job_cancel},
+      {"abort", job_abort},
+      {"close", job_close},
+      {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);

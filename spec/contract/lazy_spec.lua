@@ -1,0 +1,198 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Sources that are pulled, on every back-end: never further ahead than allowed, whatever happens to the items.
+
+local it, assert = it, assert
+require("spec.support.globals")()
+
+local backends = require("spec.support.backends")
+local journal = require("spec.support.journal")
+local parallel = require("parallel")
+
+local function identity(x)
+  return x
+end
+
+local function caught(fn, ...)
+  local ok, raised = pcall(fn, ...)
+  if ok then
+    error("no error was raised", 2)
+  end
+  return raised
+end
+
+--- 1, 2... n; `look` is called with each number before it is given.
+local function source(n, look)
+  local i = 0
+  return function()
+    if i == n then
+      return nil
+    end
+    i = i + 1
+    if look then
+      look(i)
+    end
+    return i
+  end
+end
+
+backends.each_size(function(with)
+  it("iterators pull no more than ahead items beyond those that they handed out", function()
+    for _, verb in ipairs({ "imap", "imap_unordered" }) do
+      for _, ahead in ipairs({ 1, 2, 7, 30 }) do
+        for _, chunk in ipairs({ 1, 3, 100, "auto", "guided" }) do
+          local handed_out, most = 0, 0
+          local items = source(60, function(i)
+            most = math.max(most, i - handed_out)
+          end)
+          for _ in parallel[verb](identity, items, with({ ahead = ahead, chunk = chunk })) do
+            handed_out = handed_out + 1
+          end
+          assert.equal(60, handed_out)
+          assert.is_true(most <= ahead, ("%d items were ahead, %d allowed"):format(most, ahead))
+        end
+      end
+    end
+  end)
+
+  it("other verbs pull no more than ahead items beyond those that are done", function()
+    for _, verb in ipairs({ "map", "each", "filter", "reduce" }) do
+      local path = journal.new()
+      local items = source(12, function(i)
+        assert.is_true(i - #journal.lines(path) <= 3)
+      end)
+      parallel[verb](function(item, other)
+        -- reduce has seen an item when it is joined to another one.
+        journal.add(path, "done")
+        return other or item
+      end, verb == "reduce" and source(12) or items, with({ ahead = 3, chunk = 2 }))
+      journal.remove(path)
+    end
+  end)
+
+  it("items that fail or die count as taken", function()
+    for _, verb in ipairs({ "map", "imap", "imap_unordered", "filter", "each" }) do
+      local failed, succeeded = {}, 0
+      local function check(i)
+        if i % 3 == 0 then
+          os.exit(i)
+        elseif i % 5 == 0 then
+          error(io.tmpfile())
+        elseif i % 7 == 0 then
+          return io.tmpfile()
+        end
+        return true
+      end
+      local options = with({ ahead = 2, chunk = 4, errors = "collect" })
+      local items = source(21)
+      if verb == "imap" or verb == "imap_unordered" then
+        for i, value, e in parallel[verb](check, items, options) do
+          succeeded = succeeded + (value and 1 or 0)
+          failed[i] = e
+        end
+      elseif verb == "each" then
+        succeeded, failed = parallel.each(check, items, options)
+      else
+        local list = parallel[verb](check, items, options)
+        failed = list.errors
+        for _ in ipairs(verb == "filter" and list or {}) do
+          succeeded = succeeded + 1
+        end
+        for i = 1, verb == "map" and list.n or 0 do
+          succeeded = succeeded + (list[i] and 1 or 0)
+        end
+      end
+      for i = 1, 21 do
+        local kind = i % 3 == 0 and "died" or i % 5 == 0 and "error" or nil
+        -- What filter and each drop in the worker is not sent, so it need not cross.
+        if i % 7 == 0 and i % 3 ~= 0 and verb ~= "filter" and verb ~= "each" then
+          kind = "encode"
+        end
+        assert.equal(kind, failed[i] and failed[i].kind, verb .. " " .. i)
+      end
+      assert.equal((verb == "filter" or verb == "each") and 11 or 9, succeeded, verb)
+    end
+  end)
+end)
+
+backends.each(function(with)
+  it("a source that raises lets imap hand out what came before", function()
+    for _, chunk in ipairs({ 1, 4, 100, "auto" }) do
+      local reason = { "dry" }
+      local seen = {}
+      local raised = caught(function()
+        for i, value in parallel.imap(identity, source(20, function(i)
+          if i == 11 then
+            error(reason)
+          end
+        end), with({ chunk = chunk })) do
+          seen[i] = value
+        end
+      end)
+      assert.is_true(rawequal(reason, raised))
+      assert.same({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, seen)
+    end
+  end)
+
+  it("a slow source is asked for little more than is taken", function()
+    local pulled, taken = 0, 0
+    local function dripping()
+      pulled = pulled + 1
+      -- What comes at once lets chunks grow.
+      if pulled > 400 then
+        parallel.sleep(0.003)
+      end
+      return pulled
+    end
+    for _ in parallel.imap(identity, dripping, with()) do
+      taken = taken + 1
+      if taken == 410 then
+        break
+      end
+    end
+    assert.is_true(pulled <= 420, pulled .. " items were pulled")
+  end)
+
+  it("with errors = 'finish' an iterator leaves failed items out and raises at the end", function()
+    for _, verb in ipairs({ "imap", "imap_unordered" }) do
+      local seen = {}
+      local raised = caught(function()
+        for i, value in parallel[verb](function(x)
+          if x == 3 then
+            os.exit(1)
+          elseif x == 5 then
+            error("five")
+          end
+          return x
+        end, source(8), with({ errors = "finish", chunk = 2 })) do
+          seen[i] = value
+        end
+      end)
+      assert.same({ "died", 3 }, { raised.kind, raised.index })
+      assert.same({ 1, 2, nil, 4, nil, 6, 7, 8 }, seen)
+    end
+  end)
+
+  it("a source may yield to other coroutines that use the same pool, but not the same iterator", function()
+    local pool = parallel.pool(with())
+    local next_result
+    local reader = coroutine.wrap(function()
+      next_result = pool:imap(identity, source(4, coroutine.yield), { chunk = 1, ahead = 1 })
+      local seen = {}
+      for _, value in next_result do
+        seen[#seen + 1] = value
+      end
+      return seen
+    end)
+    local seen
+    for i = 1, 4 do
+      assert.equal(i, reader())
+      assert.same({ 3, n = 1 }, pool:map(math.sqrt, { 9 }))
+      assert.is_truthy(tostring(caught(next_result)):find("another coroutine", 1, true))
+    end
+    seen = reader()
+    assert.same({ 1, 2, 3, 4 }, seen)
+    pool:close()
+    pool:join()
+  end)
+end)
