@@ -124,6 +124,19 @@ static FILE *file_of(lua_State *L, int index) {
   return *(FILE **)lua_touserdata(L, index);
 }
 
+void lumap_push_printed(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  lua_getglobal(L, "tostring");
+  lua_pushvalue(L, index);
+  lua_call(L, 1, 1);
+  if (!lua_tostring(L, -1)) luaL_error(L, "'tostring' must return a string to 'print'");
+}
+
+void lumap_push_written(lua_State *L, int index) {
+  luaL_checkstring(L, index);
+  lua_pushvalue(L, index);
+}
+
 void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
   lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 }
@@ -211,6 +224,22 @@ void lumap_push_userdata_table(lua_State *L, int index) {
 static FILE *file_of(lua_State *L, int index) {
   luaL_Stream *stream = lua_touserdata(L, index);
   return stream->closef ? stream->f : NULL;
+}
+
+void lumap_push_printed(lua_State *L, int index) {
+  luaL_tolstring(L, index, NULL);
+}
+
+/* A float that is integral is written without the ".0" of tostring. */
+void lumap_push_written(lua_State *L, int index) {
+  char text[64];
+  if (lua_type(L, index) != LUA_TNUMBER || lua_isinteger(L, index)) {
+    luaL_checkstring(L, index);
+    lua_pushvalue(L, index);
+  } else {
+    snprintf(text, sizeof text, LUA_NUMBER_FMT, lua_tonumber(L, index));
+    lua_pushstring(L, text);
+  }
 }
 
 void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {

@@ -109,6 +109,11 @@ void lumap_push_loaded(lua_State *L);
 /* Is `index` a file handle of the io library, and which standard one: 0, 1, 2, or -1 for others; -2: none at all. */
 int lumap_standard_file(lua_State *L, int index);
 
+/* Pushes the text that print gives out for a value, and the one that io.write does for a string or a number. Errors as
+ * theirs. [-0, +1] */
+void lumap_push_printed(lua_State *L, int index);
+void lumap_push_written(lua_State *L, int index);
+
 /* Replaces the error on top by what the stock interpreter prints for it, traceback included. [-1, +1] */
 void lumap_describe_error(lua_State *L);
 

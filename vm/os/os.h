@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "base/status.h"
@@ -43,6 +44,12 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
 
 /* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
 lumap_status lumap_sleep_until(uint64_t deadline_ns);
+
+/* Writes the bytes behind what `file` holds already, and nothing of it is left in the file's buffer: as one piece,
+ * which no other call of this function gets into, from whatever thread or process. Waits for a reader that is slow;
+ * after a signal handler has run and `*stop` is true (NULL: never) no longer: then a part may be written. 0, or an
+ * errno value: EPIPE when nobody reads any more, and no SIGPIPE. */
+int lumap_file_write(FILE *file, const void *data, size_t size, const atomic_bool *stop);
 
 /* 64 bits that nobody can tell beforehand, and that are others each time. */
 uint64_t lumap_entropy(void);

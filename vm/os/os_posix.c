@@ -8,10 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,6 +81,69 @@ lumap_status lumap_thread_start(unsigned long *thread, void *(*body)(void *), vo
   if (failure) return lumap_error_system(error, failure, "cannot start a thread");
   *thread = (unsigned long)handle;
   return LUMAP_E_OK;
+}
+
+/* ---- output ---- */
+
+static int write_all(int descriptor, const char *data, size_t size, const atomic_bool *stop) {
+  while (size > 0) {
+    struct pollfd room = {.fd = descriptor, .events = POLLOUT};
+    ssize_t written = write(descriptor, data, size);
+    if (written >= 0) {
+      data += written;
+      size -= (size_t)written;
+    } else if (errno == EINTR) {
+      if (stop && atomic_load(stop)) return EINTR;
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      poll(&room, 1, -1); /* somebody has made the descriptor, which is shared, non-blocking */
+    } else {
+      return errno;
+    }
+  }
+  return 0;
+}
+
+/* The kernel takes a write to a file or a terminal as a whole. Pipes and sockets it gives away piece by piece when they
+ * are full, so writers take turns: by a record lock, which needs nothing that processes share but the pipe itself, and
+ * goes with a process that dies. Its owner is the process, hence the lock of the FILE for threads. */
+static bool needs_turns(int descriptor) {
+  struct stat facts;
+  return fstat(descriptor, &facts) == 0 && (S_ISFIFO(facts.st_mode) || S_ISSOCK(facts.st_mode));
+}
+
+static int write_in_turn(int descriptor, const char *data, size_t size, const atomic_bool *stop) {
+  struct flock turn = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  bool locked = false;
+  int failure;
+  if (needs_turns(descriptor)) {
+    while (!(locked = fcntl(descriptor, F_SETLKW, &turn) == 0) && errno == EINTR)
+      if (stop && atomic_load(stop)) return EINTR;
+  }
+  /* A system without such locks still gets its bytes. */
+  failure = write_all(descriptor, data, size, stop);
+  turn.l_type = F_UNLCK;
+  if (locked) fcntl(descriptor, F_SETLK, &turn);
+  return failure;
+}
+
+int lumap_file_write(FILE *file, const void *data, size_t size, const atomic_bool *stop) {
+  static const struct timespec at_once;
+  sigset_t pipe, before, pending;
+  int failure = 0;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe, &before);
+  sigpending(&pending);
+  flockfile(file);
+  if (fflush(file)) failure = errno;
+  if (!failure) failure = write_in_turn(fileno(file), data, size, stop);
+  funlockfile(file);
+  /* The signal that came with it is ours, unless one was there before. */
+  if (failure == EPIPE && !sigismember(&pending, SIGPIPE))
+    while (sigtimedwait(&pipe, NULL, &at_once) < 0 && errno == EINTR)
+      continue;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return failure;
 }
 
 lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error) {

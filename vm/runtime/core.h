@@ -21,6 +21,10 @@ void lumap_core_open_codec(lua_State *L);
 /* pool, and the methods of pools and jobs */
 void lumap_core_open_pool(lua_State *L);
 
+/* In a worker's state: print, io.write and the method write of io.stdout and io.stderr write each call as a whole, and
+ * have written it when they return. Before lumap_names_open. [-0, +0] */
+void lumap_core_open_output(lua_State *L);
+
 /* The back-end of that name; NULL if this build has none. */
 const lumap_backend *lumap_core_find_backend(const char *name);
 

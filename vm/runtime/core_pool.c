@@ -150,6 +150,7 @@ static int pool_is_closed(lua_State *L) {
 static int pool_job(lua_State *L) {
   lumap_pool *pool = check_pool(L);
   job_object *self = lumap_new_object(L, sizeof *self, job_type);
+  fflush(stdout); /* what the caller has written comes before what its workers will write */
   lumap_push_userdata_table(L, -1);
   lua_pushvalue(L, 1);
   lua_rawseti(L, -2, JOB_POOL);
