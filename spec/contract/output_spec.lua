@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- What workers print: whole calls, in each worker's order, written when the call returns; to files and pipes, to readers
--- that are slow or gone, and by workers that die.
+-- What workers print: whole calls, in each worker's order, written when the call returns; to files and pipes, to
+-- readers that are slow or gone, and by workers that die.
 
 local backends = require("spec.support.backends")
 local interpreter = require("spec.support.interpreter")
@@ -179,7 +179,8 @@ for _, backend in ipairs(backends.names) do
     it("goes through print and io.write as the stock ones do it", function()
       local body = [[
         local function all()
-          print() print(nil, true, 1, 1.5, -0.0, 2^53, "a\0b") print(setmetatable({}, { __tostring = function() return "T" end }))
+          print() print(nil, true, 1, 1.5, -0.0, 2^53, "a\0b")
+          print(setmetatable({}, { __tostring = function() return "T" end }))
           io.write() io.write(1.0, " ", 2^53, " ", -0.0, " ", 1e100, " ", 12, "\n") io.output():write("m\n")
           local raised = setmetatable({}, { __tostring = function() return {} end })
           return select("#", io.write("")), io.type(io.stdout:write("")) or io.write(""), pcall(print, raised),

@@ -7,6 +7,9 @@ local gates = require("spec.support.gates")
 local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
 
+-- As upvalues: the functions below would else take the environment along that busted gives to spec files.
+local error, math, require, table = error, math, require, table
+
 --- What the range forms give, as text that shows every bit.
 local function draw()
   return ("%.17g %d %d %d"):format(math.random(), math.random(6), math.random(-5, 5), math.random(-2 ^ 53, 2 ^ 53))
