@@ -56,7 +56,7 @@ end
 ---   hands_out  the verb counts in `taken` the results that it has handed out
 ---   fold       the second function of mapreduce
 ---   merges     what sends chunks of its own (fold.lua): index of the first, and a method send(call, drained)
----   eager      all items of a list are sent at once, since nobody may be there to send the rest later
+---   async      nobody may be there to send the rest later: all items of a list are sent at once
 function Call.start(pool, spec)
   local opts, source = spec.opts, spec.source
   local policy = opts.errors or "stop"
@@ -82,7 +82,8 @@ function Call.start(pool, spec)
     again = {}, -- chunks whose worker died: { first, count }
     taken = 0, -- items whose results have been handed out
     ahead = opts.ahead,
-    window = spec.eager and not source.lazy and math.huge or CHUNKS_AHEAD * pool.workers,
+    async = spec.async,
+    window = spec.async and not source.lazy and math.huge or CHUNKS_AHEAD * pool.workers,
     in_flight = 0,
     errors = {},
     lost = {},
@@ -95,6 +96,7 @@ function Call.start(pool, spec)
   if policy_of_chunks == "auto" then self.patience = chunking.TARGET_SECONDS end
   if policy_of_chunks == "auto" and self.window == math.huge then policy_of_chunks = "guided" end
   self.size, self.observe = chunking.new(policy_of_chunks, pool.workers)
+  pool:know_call(self)
   local ok, message = pcall(write_log, self, spec.fn, opts)
   if not ok then
     self:close()
@@ -104,7 +106,10 @@ function Call.start(pool, spec)
 end
 
 function Call:close()
+  if self.finished then return end
+  self.finished = true
   self.job:close()
+  self.pool:forget_call(self)
 end
 
 --- Closes the call and ends what runs.
@@ -230,7 +235,7 @@ function Call:supply()
 end
 
 --- Supplies the workers; an error of the source reaches the caller as it is, after what is under way has ended: from
---- here, or from finish, behind the results that are handed out. Returns what supply does.
+--- here, or from finish when somebody may still take results. Returns what supply does.
 function Call:try_supply()
   if self.supplying then error("the source of this call is being asked for items by another coroutine", 0) end
   self.supplying = true
@@ -239,7 +244,7 @@ function Call:try_supply()
   if supplied then return slow end
   self.ended = true
   self.source_error = { slow }
-  if self.hands_out then return false end
+  if self.hands_out or self.async then return false end
   self.job:cancel()
   while self.job:collect() ~= "empty" do end
   self:close()
@@ -253,6 +258,7 @@ function Call:interrupt()
   job:cancel()
   while job:outstanding() > 0 and core.clock() < deadline do job:collect(deadline - core.clock()) end
   if job:outstanding() > 0 then self.pool:terminate() end
+  self.error = Error.new { kind = "cancelled", message = "interrupted!" }
   self:close()
   error("interrupted!", 0)
 end
@@ -316,8 +322,8 @@ end
 --- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
 --- chunk's first item; they are stored as job:results tells. Returns first, done, worker, and the number of values in
 --- each column; nil when all are taken; false when `seconds` were over before. When results are handed out, an item
---- that was lost is told of as a chunk of no items.
-function Call:receive(place, seconds)
+--- that was lost is told of as a chunk of no items. With `how` "poll" it neither waits nor runs anything.
+function Call:receive(place, seconds, how)
   local job, pool = self.job, self.pool
   local deadline = seconds and core.clock() + seconds
   while true do
@@ -329,10 +335,19 @@ function Call:receive(place, seconds)
       return lost, 0, 0, 0
     end
     local wait = deadline and math.max(0, deadline - core.clock())
-    local outcome, first, count, done, worker, busy, bytes = job:collect(slow and 0 or wait)
+    local outcome, first, count, done, worker, busy, bytes
+    if how == "poll" then
+      outcome, first, count, done, worker, busy, bytes = job:poll()
+    else
+      outcome, first, count, done, worker, busy, bytes = job:collect(slow and 0 or wait, pool:is_watching(self))
+    end
     if outcome == "empty" then return nil end
     if outcome == "interrupted" then self:interrupt() end
-    if outcome == "timeout" then
+    if outcome == "woken" then
+      pool:attend()
+      -- A callback may have waited for this very call.
+      if self.finished then return nil end
+    elseif outcome == "timeout" then
       if not slow or wait == 0 then return false end
     else
       self.in_flight = self.in_flight - 1
@@ -354,14 +369,21 @@ function Call:receive(place, seconds)
   end
 end
 
+--- Why the call failed, or nil; and whether it is what the source raised, to be handed on as it is.
+function Call:failure()
+  if not self.error and self.source_error then return self.source_error[1], true end
+  if self.closed and not self.error then
+    self.error = Error.new { kind = "cancelled", message = "the pool takes no more work: it was closed" }
+  end
+  return self.error, false
+end
+
 --- Ends the call: raises the error if there is one.
 function Call:finish()
   self:close()
-  if self.error then self.error:raise() end
-  if self.source_error then error(self.source_error[1], 0) end
-  if self.closed then
-    Error.new({ kind = "cancelled", message = "the pool takes no more work: it was closed" }):raise()
-  end
+  local failure, is_raw = self:failure()
+  if is_raw then error(failure, 0) end
+  if failure then failure:raise() end
 end
 
 return Call

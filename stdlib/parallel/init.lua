@@ -81,6 +81,13 @@ function parallel.mapreduce(mapfn, fn, items, opts) return verbs().mapreduce(nil
 ---@nodiscard
 function parallel.submit(fn, ...) return pool().submit_warm(fn, ...) end
 
+--- Waits until at least one of the futures is done, or `seconds` are over. They may belong to several pools.
+---@param futures parallel.Future[]
+---@param seconds number|nil how long; default: until one is done
+---@return parallel.Future[] done
+---@return parallel.Future[] rest
+function parallel.wait(futures, seconds) return require("parallel.future").wait_for(futures, seconds) end
+
 --- A pool of workers of its own. Every verb is a method of it.
 --- Raises: wrong options; kind "init" when the workers cannot be started.
 ---@param opts table|nil workers, backend, init
@@ -122,6 +129,11 @@ function parallel.index() return core.index() end
 --- The number of this worker, from 1; nil outside a worker.
 ---@return integer|nil
 function parallel.worker() return core.worker() end
+
+--- Shall the item that runs end early, since nobody waits for its result any more? For items that take long and can
+--- stop of their own accord. False outside a worker.
+---@return boolean
+function parallel.cancelled() return core.cancelled() end
 
 --- Sleeps.
 ---@param seconds number

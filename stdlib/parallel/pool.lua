@@ -34,6 +34,11 @@ local function start(opts, level)
   return setmetatable({
     core = made,
     counts = no_counts(),
+    pending = {}, -- futures that are not done, as far as anybody has looked
+    watched = {}, -- those of them that must be looked at whenever there is an occasion
+    raised = {}, -- { error } of callbacks, to be raised by who asks next
+    open = setmetatable({}, { __mode = "k" }), -- calls that may still send chunks; iterators may be dropped
+    cursor = 0,
     workers = workers,
     backend = backend,
     -- Only that there is one: a warm pool is found by its init function, which it must not keep alive.
@@ -79,10 +84,11 @@ function Pool.warm(opts, level)
   end
   local key = backend .. " " .. workers
   local pool = pools[key]
-  if not pool or pool.core:is_closed() then
+  if not pool or pool.closed then
     pool = start({ backend = backend, workers = workers, init = opts.init }, level + 1)
     pools[key] = pool
   end
+  pool:ask()
   return pool
 end
 
@@ -95,8 +101,95 @@ end
 --- Raises unless this is a pool, and takes work.
 function Pool.check_open(self, verb, level)
   check_self(self, verb, level + 1)
-  if self.core:is_closed() then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
+  if self.closed then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
+  self:ask()
 end
+
+-- ---- calls and futures ------------------------------------------------------------
+
+--- A call was started, and may send chunks until it is closed.
+function Pool:know_call(call) self.open[call] = true end
+
+--- After close the workers are told to end when no call can send any more.
+function Pool:close_when_idle()
+  if self.closed and not next(self.open) then self.core:close() end
+end
+
+function Pool:forget_call(call)
+  self.open[call] = nil
+  self:close_when_idle()
+end
+
+--- Holds a future until it is done.
+function Pool:keep(future)
+  local pending = self.pending
+  future.slot = #pending + 1
+  pending[future.slot] = future
+end
+
+function Pool:drop(future)
+  local slot, pending = future.slot, self.pending
+  if not slot then return end
+  local last = pending[#pending]
+  pending[slot], last.slot = last, slot
+  pending[#pending], future.slot = nil, nil
+end
+
+--- The future has callbacks, or a source to be pulled: it is looked at whenever the pool is asked or waited for.
+function Pool:watch(future)
+  if future.watched then return end
+  future.watched = true
+  self.watched[#self.watched + 1] = future
+end
+
+--- Is there a watched future, other than that of the call?
+function Pool:is_watching(call)
+  local watched = self.watched
+  return #watched > 1 or (#watched == 1 and watched[1].call ~= call)
+end
+
+function Pool:keep_error(failure) self.raised[#self.raised + 1] = { failure } end
+
+--- Looks at the watched futures: gets them on, and runs the callbacks of those that are done.
+function Pool:attend()
+  if self.attending or #self.watched == 0 then return end
+  self.attending = true
+  local list = self.watched
+  self.watched = {}
+  for i = 1, #list do
+    local future = list[i]
+    future.watched = nil
+    local ok, done = true, false
+    if not future.call.supplying then ok, done = pcall(future.advance, future, 0, "poll") end
+    if not ok then self:keep_error(done) elseif not done then self:watch(future) end
+  end
+  self.attending = false
+end
+
+-- How many pending futures each question looks at: more than the one that it may add.
+local REVIEWED = 2
+
+--- Somebody asks the pool for something: what a callback raised before is raised, else callbacks run. Of the futures
+--- that nobody asks for any more, some are taken off the list, so that it does not grow.
+function Pool:ask()
+  self:raise_kept()
+  self:attend()
+  for _ = 1, REVIEWED do
+    local count = #self.pending
+    if count == 0 then break end
+    self.cursor = self.cursor % count + 1
+    local future = self.pending[self.cursor]
+    if not future.call.supplying then future:advance(0, "poll") end
+  end
+end
+
+--- Raises what a callback raised before, if any did.
+function Pool:raise_kept()
+  local kept = table.remove(self.raised, 1)
+  if kept then error(kept[1], 0) end
+end
+
+-- ---- what a script calls -------------------------------------------------------------
 
 --- Adds to what stats tells.
 function Pool:count(name, n)
@@ -123,6 +216,7 @@ function Pool:imap(fn, items, opts) return verbs.imap(self, fn, items, opts) end
 function Pool:imap_unordered(fn, items, opts) return verbs.imap_unordered(self, fn, items, opts) end
 function Pool:starmap(fn, items, opts) return verbs.starmap(self, fn, items, opts) end
 function Pool:reduce(fn, items, opts) return verbs.reduce(self, fn, items, opts) end
+function Pool:map_async(fn, items, opts) return verbs.map_async(self, fn, items, opts) end
 function Pool:mapreduce(mapfn, fn, items, opts) return verbs.mapreduce(self, mapfn, fn, items, opts) end
 
 --- Starts fn(...) on a worker.
@@ -143,6 +237,7 @@ end
 ---@class parallel.Stats
 ---@field workers integer how many there are
 ---@field backend string what they are
+---@field pending integer futures that are not known to be done
 ---@field items integer items that are done since the pool was made, failed ones included
 ---@field failed integer those of them that failed
 ---@field chunks integer chunks of items that came back with results
@@ -156,31 +251,38 @@ end
 ---@return parallel.Stats
 function Pool:stats()
   check_self(self, "stats", 1)
-  local stats = { workers = self.workers, backend = self.backend }
+  self:ask()
+  local stats = { workers = self.workers, backend = self.backend, pending = #self.pending }
   for name, value in pairs(self.counts) do stats[name] = value end
   return stats
 end
 
---- Takes no more work; what was submitted is done. Twice is no error.
+--- Takes no more work; what was submitted is done, and iterators can be read to their end. Twice is no error.
 function Pool:close()
   check_self(self, "close", 1)
-  self.core:close()
+  self.closed = true
+  self:close_when_idle()
+  self:ask()
 end
 
 --- Waits until all work of a closed pool is done and its workers have ended.
 --- Raises: the pool is not closed.
 function Pool:join()
   check_self(self, "join", 1)
-  if not self.core:is_closed() then error("'join' on a pool that is not closed: call close or terminate first", 2) end
+  if not self.closed then error("'join' on a pool that is not closed: call close or terminate first", 2) end
+  while self.pending[1] do self.pending[1]:advance() end
+  self.core:close()
   self.core:join()
+  self:raise_kept()
 end
 
 --- Ends all work and the workers at once; futures that are not done fail with kind "cancelled".
 function Pool:terminate()
   check_self(self, "terminate", 1)
-  self.terminated = true
+  self.terminated, self.closed = true, true
   self.core:terminate()
   self.core:join()
+  self:attend()
 end
 
 if compat.has_close then Pool.__close = Pool.terminate end

@@ -58,6 +58,12 @@ function verbs.map(pool, fn, items, opts)
   return finish_lists(gather(pool, "map", fn, items, opts, { mode = "map" }))
 end
 
+--- As map; a future instead of the lists.
+function verbs.map_async(pool, fn, items, opts)
+  local call, from = start(pool, "map_async", fn, items, opts, { mode = "map", async = true }, 2)
+  return require("parallel.future").of_map(call, {}, from, finish_lists)
+end
+
 function verbs.starmap(pool, fn, items, opts)
   return finish_lists(gather(pool, "starmap", fn, items, opts, { mode = "map", spread = true }))
 end

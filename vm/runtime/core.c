@@ -40,6 +40,33 @@ static int core_sleep(lua_State *L) {
   }
 }
 
+/* event_key() -> what event_wait takes */
+static int core_event_key(lua_State *L) {
+  lua_pushnumber(L, lumap_event_key(&lumap_runtime_get(L)->event));
+  return 1;
+}
+
+/* event_wait(key, seconds or nil): until something has happened, since the key was taken, that this thread may wait
+   for, or the time is over. An interrupt ends it with an error. */
+static int core_event_wait(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  uint64_t deadline = lua_isnoneornil(L, 2) ? LUMAP_FOREVER : lumap_deadline_after(luaL_checknumber(L, 2));
+  lumap_event_wait(&runtime->event, (uint32_t)luaL_checknumber(L, 1), deadline);
+  if (lumap_runtime_take_interrupt(runtime)) return luaL_error(L, "interrupted!");
+  return 0;
+}
+
+/* cancelled() -> boolean: is the item that runs asked to end, or one that waits for it further down on this stack? */
+static int core_cancelled(lua_State *L) {
+  bool stopped = false;
+  for (lumap_runtime *runtime = lumap_runtime_get(L); runtime && !stopped; runtime = runtime->outer)
+    if (runtime->control)
+      stopped = lumap_control_is_stopped(runtime->control, atomic_load(&runtime->control->call),
+                                         atomic_load_explicit(&runtime->control->index, memory_order_relaxed));
+  lua_pushboolean(L, stopped);
+  return 1;
+}
+
 /* cpu_count() -> integer */
 static int core_cpu_count(lua_State *L) {
   lua_pushinteger(L, lumap_cpu_count(""));
@@ -115,6 +142,9 @@ void lumap_core_open_system(lua_State *L) {
       {"sleep", core_sleep},
       {"cpu_count", core_cpu_count},
       {"index", core_index},
+      {"event_key", core_event_key},
+      {"event_wait", core_event_wait},
+      {"cancelled", core_cancelled},
       {"worker", core_worker},
       {"draw_seed", core_draw_seed},
       {"can_seed", core_can_seed},

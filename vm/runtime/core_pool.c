@@ -345,7 +345,7 @@ static int job_submit(lua_State *L) {
     return 1;
   }
   self->building = NULL;
-  lua_pushnumber(L, (lua_Number)size);
+  lumap_push_integer(L, (int64_t)size);
   return 1;
 }
 
@@ -386,7 +386,7 @@ static int take_task(lua_State *L, job_object *self, lumap_task *task) {
   lumap_push_integer(L, (int64_t)task->done);
   lua_pushinteger(L, task->worker);
   lua_pushnumber(L, (lua_Number)(task->ended_ns - task->started_ns) / 1e9);
-  lua_pushnumber(L, (lua_Number)task->payload.size);
+  lumap_push_integer(L, (int64_t)task->payload.size);
   return 7;
 }
 

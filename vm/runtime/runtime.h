@@ -27,8 +27,9 @@ typedef struct lumap_runtime {
   bool stop_signal;
   bool ignore_environment;
 
-  lumap_generator generator; /* of math.random: the state's thread */
-  bool hides_index;          /* the call that runs has no item indexes: the worker's thread */
+  lumap_generator generator;   /* of math.random: the state's thread */
+  struct lumap_runtime *outer; /* whose item waits while this one, a serial worker of it, runs: set on each run */
+  bool hides_index;            /* the call that runs has no item indexes: the worker's thread */
 
   /* Any thread. */
   lumap_event event; /* something happened that the state's thread may wait for */

@@ -235,6 +235,7 @@ static bool worker_run(void *executor, lumap_task *task) {
   self->task = task;
   task->worker = self->runtime->worker;
   task->started_ns = lumap_clock_ns();
+  self->runtime->outer = outer;
   if (outer) atomic_store(&outer->serial_state, self->runtime->L);
   code = lumap_protected_call(self->runtime->L, run_protected, self);
   if (outer) atomic_store(&outer->serial_state, NULL);
