@@ -167,11 +167,17 @@ static int push_arguments(lua_State *L, int argc, char *const *argv) {
   return argc;
 }
 
+/* What a load that failed with this status means. */
+static lumap_result load_result(int status) {
+  return status == LUA_ERRSYNTAX ? LUMAP_ERROR_SYNTAX
+         : status == LUA_ERRFILE ? LUMAP_ERROR_FILE
+         : status == LUA_ERRMEM  ? LUMAP_ERROR_MEMORY
+                                 : LUMAP_ERROR_RUN;
+}
+
 static void run_loaded(lua_State *L, entry *e, int status) {
   if (status != 0) {
-    e->result = status == LUA_ERRSYNTAX ? LUMAP_ERROR_SYNTAX
-                : status == LUA_ERRFILE ? LUMAP_ERROR_FILE
-                                        : LUMAP_ERROR_RUN;
+    e->result = load_result(status);
     lua_error(L);
   }
   call(L, e, push_arguments(L, e->argc, e->argv), 0);
@@ -204,7 +210,7 @@ static int query_body(lua_State *L) {
   int status = lumap_load(L, e->text, e->size, "=(query)", "t");
   const char *text;
   if (status != 0) {
-    e->result = status == LUA_ERRSYNTAX ? LUMAP_ERROR_SYNTAX : LUMAP_ERROR_RUN;
+    e->result = load_result(status);
     return lua_error(L);
   }
   call(L, e, push_arguments(L, e->argc, e->argv), 1);
@@ -250,9 +256,7 @@ static int eval_body(lua_State *L) {
     status = lumap_load(L, e->text, e->size, e->name, "t");
   }
   if (status != 0) {
-    e->result = status != LUA_ERRSYNTAX ? LUMAP_ERROR_RUN
-                : is_incomplete(L)      ? LUMAP_ERROR_INCOMPLETE
-                                        : LUMAP_ERROR_SYNTAX;
+    e->result = status == LUA_ERRSYNTAX && is_incomplete(L) ? LUMAP_ERROR_INCOMPLETE : load_result(status);
     return lua_error(L);
   }
   lua_replace(L, 2);
