@@ -8,12 +8,14 @@ if not found then return false end
 
 local floor = math.floor
 local rawget, type, pairs = rawget, type, pairs
-local doubles, integers = ffi.typeof("double *"), ffi.typeof("int64_t *")
+local doubles, integers, halves = ffi.typeof("double *"), ffi.typeof("int64_t *"), ffi.typeof("uint32_t *")
 
 -- Kinds of LUMAP_TAG_PACKED in vm/codec/wire.h; a slice within one kind of VM is always doubles.
 local F64, I64, MIXED = 1, 2, 3
 local EXACT = 2 ^ 53
 local MOST_EXACT = ffi.new("int64_t", EXACT)
+-- The upper half of the VM's NaN: bits above it are how it tells values that are no numbers.
+local NAN, LAST_NUMBER = 0 / 0, 0xFFF80000
 
 local function pack_doubles(list, first, count, out)
   for i = 0, count - 1 do
@@ -49,8 +51,11 @@ end
 
 local function unpack(list, first, count, memory, kind)
   if kind ~= I64 then
-    local numbers = ffi.cast(doubles, memory)
-    for i = 0, count - 1 do list[first + i] = numbers[i] end
+    local numbers, words = ffi.cast(doubles, memory), ffi.cast(halves, memory)
+    for i = 0, count - 1 do
+      -- Read as a double, such bits would be a value of another type, with a pointer of the sender's choice.
+      if words[2 * i + 1] > LAST_NUMBER then list[first + i] = NAN else list[first + i] = numbers[i] end
+    end
     return
   end
   local numbers = ffi.cast(integers, memory)
