@@ -65,18 +65,21 @@ function codec.check(value)
   return core.check(value)
 end
 
---- Teaches a class to cross: objects whose metatable is `class` are sent as what `pack` makes of them. Registering a
---- name again replaces it. Workers learn registered classes by themselves if `pack` and `unpack` can cross.
+--- Teaches a class to cross: objects whose metatable is `class`, or on LuaJIT cdata of the type `class`, are sent as
+--- what `pack` makes of them. Registering a name again replaces it. Workers learn registered classes by themselves if
+--- `pack` and `unpack` can cross.
 --- Raises: wrong arguments.
 ---@param name string what stands in the bytes
----@param class table the metatable of the objects
+---@param class table|ffi.ctype* the metatable of the objects, or their C type, which may be that of a pointer
 ---@param pack fun(object: any): any
 ---@param unpack fun(value: any): any
 function codec.register(name, class, pack, unpack)
-  local expected = { "string", "table", "function", "function" }
+  local expected = { "string", "metatable or C type", "function", "function" }
   local values = { name, class, pack, unpack }
   for i = 1, 4 do
-    if type(values[i]) ~= expected[i] then
+    local kind = type(values[i])
+    if i == 2 and (kind == "table" or core.is_ctype(class)) then kind = expected[2] end
+    if kind ~= expected[i] then
       error(("bad argument #%d to 'register' (%s expected, got %s)"):format(i, expected[i], type(values[i])), 2)
     end
   end

@@ -99,3 +99,36 @@ describe("bytes from the other interpreter", function()
     assert.same(value, codec.decode(bytes))
   end)
 end)
+
+describe("cdata of the ffi library", function()
+  local code = [[
+    local ffi = require("ffi")
+    ffi.cdef("struct vms_point { int x, y; };")
+    local values = {
+      numbers = {
+        ffi.new("int8_t", -5), ffi.new("uint8_t", 250), ffi.new("int16_t", -300), ffi.new("uint32_t", 4000000000),
+        ffi.new("float", 0.5), ffi.new("double", 1.25), ffi.new("bool", true), ffi.new("int64_t", -7),
+      },
+      struct = ffi.new("struct vms_point", 1, 2), array = ffi.new("int[3]"), complex = ffi.new("complex", 1, 2),
+    }
+    io.write(codec.encode(values[%q]))
+  ]]
+
+  it("that is a number arrives as one", function()
+    if not jit then
+      local numbers = codec.decode(in_other(code:format("numbers")))
+      assert.same({ -5, 250, -300, 4000000000, 0.5, 1.25, true, -7 }, numbers)
+      assert.same({ "integer", "float" }, { math.type(numbers[1]), math.type(numbers[6]) })
+    end
+  end)
+
+  it("of other types is refused where there is no such library", function()
+    if not jit then
+      for _, name in ipairs({ "struct", "array", "complex" }) do
+        local ok, message = pcall(codec.decode, in_other(code:format(name)))
+        assert.is_false(ok)
+        assert.is_truthy(message:find("^bad message at byte %d+: cdata, for which a VM with the ffi library is needed"))
+      end
+    end
+  end)
+end)

@@ -42,6 +42,7 @@ typedef struct lumap_scope {
   bool writes;        /* caller's side: the log can be added to */
   bool finds_globals; /* the globals that functions read are sent */
   uint32_t functions; /* functions in the log */
+  uint32_t declared;  /* declarations of C types and functions in the log: caller's side */
 } lumap_scope;
 
 /* Slots of the table that belongs to a scope. */
@@ -139,12 +140,12 @@ void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int
 
 /* ---- registered classes ------------------------------------------------------------------------------------- */
 
-/* codec.register: `name` at index 1, class at 2 (a metatable), pack at 3, unpack at 4, checked by the caller. Class and
- * pack may be nil where they become known with the first object. [-0, +0] */
+/* codec.register: `name` at index 1, class at 2 (a metatable or a C type), pack at 3, unpack at 4, checked by the
+ * caller. Class and pack may be nil where they become known with the first object. [-0, +0] */
 void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int unpack);
 
-/* Pushes the record { name, metatable, pack, unpack } of the class whose metatable is at `index`; false if there is
- * none. [-0, +0 or +1] */
+/* Pushes the record { name, class, pack, unpack } of the class whose metatable, or number as a C type, is at `index`;
+ * false if there is none. [-0, +0 or +1] */
 bool lumap_classes_push_by_metatable(lua_State *L, int index);
 /* The same for the name on top, which is replaced by the record, or popped. [-1, +0 or +1] */
 bool lumap_classes_push_by_name(lua_State *L);

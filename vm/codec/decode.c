@@ -5,6 +5,7 @@
  */
 #include "codec/encoder.h"
 
+#include "codec/cdata.h"
 #include "codec/packed.h"
 
 #include <stdio.h>
@@ -64,9 +65,7 @@ static void push_known(lumap_decoder *d) {
   if (lua_isnil(d->L, -1)) lumap_decoder_bad(d, "a reference to an object that the log does not have");
 }
 
-/* Something cannot be made here; its message is on top. A call goes on with nil in its place: only the item that needs
-   it fails. Plain use raises. [-1, +0] */
-static void fail(lumap_decoder *d) {
+void lumap_decoder_fail(lumap_decoder *d) {
   if (!d->scope) lumap_decoder_bad(d, lua_tostring(d->L, -1));
   if (lua_isnil(d->L, d->failure))
     lua_replace(d->L, d->failure);
@@ -201,7 +200,7 @@ static void get_name(lumap_decoder *d, unsigned tag, uint64_t offset) {
     lua_pushlstring(L, part, size);
   }
   if (!lumap_names_resolve(L, (int)parts)) {
-    fail(d);
+    lumap_decoder_fail(d);
     lua_pushnil(L);
   } else if (tag & LUMAP_SHARED) {
     lumap_decoder_remember(d, offset);
@@ -211,7 +210,7 @@ static void get_name(lumap_decoder *d, unsigned tag, uint64_t offset) {
 /* A userdata's metatable is its library's: the class is known by the first object made. */
 static void learn_metatable(lua_State *L, int record, int object) {
   lua_rawgeti(L, record, LUMAP_CLASS_METATABLE);
-  if (lua_isnil(L, -1) && lua_getmetatable(L, object)) {
+  if (lua_isnil(L, -1) && lua_type(L, object) != LUMAP_TCDATA && lua_getmetatable(L, object)) {
     int base = lua_gettop(L) - 1;
     lua_rawgeti(L, record, LUMAP_CLASS_NAME);
     lua_rawgeti(L, record, LUMAP_CLASS_PACK);
@@ -249,7 +248,7 @@ static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
   }
   lua_replace(L, base + 1);
   lua_settop(L, base + 1);
-  fail(d);
+  lumap_decoder_fail(d);
   lua_pushnil(L);
 }
 
@@ -309,6 +308,9 @@ static void get_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
   case LUMAP_TAG_CUSTOM:
     get_custom(d, tag, offset);
     break;
+  case LUMAP_TAG_CDATA:
+    lumap_get_cdata(d, tag, offset);
+    break;
   default:
     lumap_decoder_bad(d, "an unknown tag");
   }
@@ -365,6 +367,12 @@ static void get_value(lumap_decoder *d) {
     break;
   case LUMAP_TAG_KNOWN:
     push_known(d);
+    break;
+  case LUMAP_TAG_CTYPE:
+    lumap_get_ctype(d);
+    break;
+  case LUMAP_TAG_LIBRARY:
+    lumap_get_library(d);
     break;
   default:
     string = lumap_get_string(&d->in, tag, &size);
@@ -455,6 +463,9 @@ static void get_record(lumap_decoder *d, int environment, int values) {
     break;
   case LUMAP_RECORD_PATHS:
     get_paths(d);
+    break;
+  case LUMAP_RECORD_DECLARE:
+    lumap_get_declaration(d);
     break;
   default:
     lumap_decoder_bad(d, "an unknown record");

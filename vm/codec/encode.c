@@ -12,6 +12,7 @@
  */
 #include "codec/encoder.h"
 
+#include "codec/cdata.h"
 #include "codec/packed.h"
 
 static const char encoder_key, spare_key;
@@ -154,6 +155,7 @@ static void rewind_log(lua_State *L, int index, size_t size, size_t globals) {
   if (scope->log.size == size && !scope->log.failed) return;
   scope->log.size = size;
   scope->log.failed = false;
+  scope->declared = 0; /* said again: what is declared already the reader passes over */
   lumap_map_drop_from(&scope->map, (scope->log_size + size) << 8);
   forget_codes(L, index, scope->log_size + size);
 }
@@ -220,11 +222,11 @@ static bool put_name(lumap_encoder *e, int index) {
 /* Tables announced by DEFERRED, until none is left. */
 static void put_deferred(lumap_encoder *e);
 
-/* Writes the value at `index` as a record of the call's log, in the midst of a message. */
-static void put_in_log(lumap_encoder *e, unsigned record, int index, const lumap_step *step) {
+void lumap_put_in_log(lumap_encoder *e, unsigned record, int index, const lumap_step *step) {
   lumap_sink message = e->sink;
   lua_pushnil(e->L);
   e->sink = log_sink(e, lua_gettop(e->L));
+  lumap_put_declarations(e);
   lumap_put_u8(e->sink.out, record);
   lumap_put_value(e, index, step);
   put_deferred(e);
@@ -240,7 +242,7 @@ static bool put_from_log(lumap_encoder *e, int index, bool define, const lumap_s
   if (!e->scope || e->sink.is_log) return false;
   hit = lumap_map_find(&e->scope->map, object);
   if (!hit && define && e->scope->writes) {
-    put_in_log(e, LUMAP_RECORD_OBJECT, index, step);
+    lumap_put_in_log(e, LUMAP_RECORD_OBJECT, index, step);
     hit = lumap_map_find(&e->scope->map, object);
   }
   if (!hit) return false;
@@ -408,8 +410,7 @@ static int refuse_packing(lumap_encoder *e, int record, const lumap_step *step) 
   return lua_error(L);
 }
 
-/* If the object, whose metatable is on top, is of a registered class, writes what its pack function gives. */
-static bool put_custom(lumap_encoder *e, int index, const lumap_step *step) {
+bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   lua_State *L = e->L;
   int top = lua_gettop(L), record = top + 1, code;
   size_t size;
@@ -450,7 +451,7 @@ static bool prepare_metatable(lumap_encoder *e, int index, const lumap_step *ste
   parts = lumap_names_push(e->L, e->names, index);
   lua_pop(e->L, parts);
   if (parts > 0) return false;
-  put_in_log(e, LUMAP_RECORD_OBJECT, index, &here);
+  lumap_put_in_log(e, LUMAP_RECORD_OBJECT, index, &here);
   *lumap_map_find(&e->scope->map, lua_topointer(e->L, index)) |= LUMAP_SCOPE_IS_CLASS;
   return true;
 }
@@ -468,7 +469,7 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
   if (e->names && put_name(e, index)) return;
   if (lua_getmetatable(L, index)) {
     metatable = lua_gettop(L);
-    if (put_custom(e, index, step)) {
+    if (lumap_put_custom(e, index, step)) {
       lua_settop(L, metatable - 1);
       return;
     }
@@ -512,14 +513,18 @@ static void put_userdata(lumap_encoder *e, int index, const lumap_step *step) {
     lumap_put_u8(e->sink.out, (unsigned)file);
     return;
   }
-  if (!lua_getmetatable(L, index) || !put_custom(e, index, step)) lumap_path_refuse(L, step, index);
+  if (!(lua_getmetatable(L, index) && lumap_put_custom(e, index, step)) && !lumap_put_library(e, index, step))
+    lumap_path_refuse(L, step, index);
   lua_settop(L, top);
 }
 
 static void put_cdata(lumap_encoder *e, int index, const lumap_step *step) {
   uint64_t bits;
   bool is_unsigned;
-  if (!lumap_is_boxed_integer(e->L, index, &bits, &is_unsigned)) lumap_path_refuse(e->L, step, index);
+  if (!lumap_is_boxed_integer(e->L, index, &bits, &is_unsigned)) {
+    lumap_put_cdata(e, index, step);
+    return;
+  }
   lumap_put_field(e->sink.out, is_unsigned ? LUMAP_TAG_BOXU64 : LUMAP_TAG_BOXI64, &bits, sizeof bits);
 }
 
@@ -590,6 +595,7 @@ static void log_record(lua_State *L, int scope, unsigned record, const char *nam
   e = bind(L, lua_absindex(L, scope), 0);
   lua_pushnil(L);
   e->sink = log_sink(e, lua_gettop(L));
+  lumap_put_declarations(e);
   lumap_put_u8(e->sink.out, record);
   if (name) lumap_put_string(e->sink.out, name, strlen(name));
   lumap_put_value(e, index, step);
@@ -614,6 +620,7 @@ static int log_class(lua_State *L) {
   lumap_encoder *e = bind(L, 1, 0);
   lua_pushnil(L);
   e->sink = log_sink(e, lua_gettop(L));
+  lumap_put_declarations(e);
   lumap_put_u8(e->sink.out, LUMAP_RECORD_CLASS);
   for (int i = LUMAP_CLASS_NAME; i <= LUMAP_CLASS_UNPACK; i++) {
     if (i == LUMAP_CLASS_METATABLE && !lua_toboolean(L, 3))

@@ -39,6 +39,13 @@ static inline uint64_t lumap_sink_offset(const lumap_sink *sink) {
 
 void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step);
 
+/* Writes the value at `index` as a record of the call's log, in the midst of a message. */
+void lumap_put_in_log(lumap_encoder *e, unsigned record, int index, const lumap_step *step);
+
+/* If the object at `index` is of a registered class, writes what its pack function gives. What the class is found by, a
+ * metatable or the number of a C type, is on top. */
+bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step);
+
 /* Writes the function at `index`, which has no name and has not been met. */
 void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step);
 
@@ -72,6 +79,10 @@ bool lumap_decoder_push_object(lumap_decoder *d, uint64_t offset);
 
 /* Pushes the table that stands for GLOBALS here. */
 void lumap_decoder_push_globals(lumap_decoder *d);
+
+/* Something cannot be made here; its message is on top. A call goes on with nil in its place: only the item that needs
+ * it fails. Plain use raises. [-1, +0] */
+void lumap_decoder_fail(lumap_decoder *d);
 
 /* Raises "bad message at byte N: WHAT". */
 int lumap_decoder_bad(lumap_decoder *d, const char *what);

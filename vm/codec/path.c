@@ -165,9 +165,6 @@ static const char *describe(lua_State *L, int index) {
   case LUA_TFUNCTION:
     lua_pushliteral(L, "a C function");
     return "no module that a worker can require has it; call it inside a Lua function that requires its module";
-  case LUMAP_TCDATA:
-    lua_pushliteral(L, "cdata");
-    return "only int64_t and uint64_t cross; send numbers or a string, and rebuild it inside the function";
   default:
     break;
   }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "codec/codec.h"
+#include "codec/cdata.h"
 
 static const char *const type_name = "lumap.scope";
 
@@ -50,7 +50,8 @@ void lumap_scope_push_slot(lua_State *L, int index, int slot) {
   lua_remove(L, -2);
 }
 
-/* ---- registered classes: registry[&classes_key] = { [name] = record, [metatable] = record } ---- */
+/* ---- registered classes: registry[&classes_key] = { [name] = record, [metatable] = record, [number of a C type] =
+ * record } ---- */
 
 static const char classes_key;
 
@@ -100,6 +101,8 @@ void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int
   lua_rawget(L, -2);
   if (!lua_isnil(L, -1)) {
     lua_rawgeti(L, -1, LUMAP_CLASS_METATABLE);
+    lumap_cdata_push_class_key(L, -1);
+    lua_remove(L, -2);
     if (!lua_isnil(L, -1)) {
       lua_pushnil(L);
       lua_rawset(L, -4);
@@ -117,7 +120,7 @@ void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int
   lua_pushvalue(L, -2);
   lua_rawset(L, -4);
   if (!lua_isnil(L, fields[1])) {
-    lua_pushvalue(L, fields[1]);
+    lumap_cdata_push_class_key(L, fields[1]);
     lua_pushvalue(L, -2);
     lua_rawset(L, -4);
   }

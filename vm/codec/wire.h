@@ -47,6 +47,7 @@ typedef enum lumap_tag {
   LUMAP_TAG_FUNCTION = 0x1A, /* code, u8 upvalues, environment, upvalues */
   LUMAP_TAG_NAME = 0x1C,     /* u8 parts, strings: module, field, field... */
   LUMAP_TAG_CUSTOM = 0x1E,   /* string name, value: what a registered class packed */
+  LUMAP_TAG_CDATA = 0x20,    /* C type, varint size, bytes: an object of LuaJIT's ffi library */
   LUMAP_SHARED = 0x01,
   LUMAP_META = 0x02,
 
@@ -59,6 +60,8 @@ typedef enum lumap_tag {
   LUMAP_TAG_CELL_REF = 0x28, /* varint offset of a function that has it, u8 which of its upvalues: the same variable */
   LUMAP_TAG_CODE = 0x29,     /* u8 VM, u32 checksum, u32 size, bytecode */
   LUMAP_TAG_CODE_REF = 0x2A, /* varint offset of the code in this log */
+  LUMAP_TAG_CTYPE = 0x2B,    /* C type */
+  LUMAP_TAG_LIBRARY = 0x2C,  /* string name: ffi.load of it; empty: ffi.C */
 
   LUMAP_TAG_FIXSTR = 0x40, /* 0x40..0x7F: string of 0..63 bytes */
   LUMAP_TAG_FIXINT = 0x80, /* 0x80..0xFF: 0..127 */
@@ -73,11 +76,12 @@ enum {
 
 /* Records of a log entry (codec.h). */
 enum {
-  LUMAP_RECORD_VALUE = 1,  /* a value */
-  LUMAP_RECORD_GLOBAL = 2, /* string name, value */
-  LUMAP_RECORD_CLASS = 3,  /* string name, metatable, pack, unpack: as codec.register */
-  LUMAP_RECORD_OBJECT = 4, /* a value that messages will refer to */
-  LUMAP_RECORD_PATHS = 5,  /* strings package.path, package.cpath */
+  LUMAP_RECORD_VALUE = 1,   /* a value */
+  LUMAP_RECORD_GLOBAL = 2,  /* string name, value */
+  LUMAP_RECORD_CLASS = 3,   /* string name, metatable, pack, unpack: as codec.register */
+  LUMAP_RECORD_OBJECT = 4,  /* a value that messages will refer to */
+  LUMAP_RECORD_PATHS = 5,   /* strings package.path, package.cpath */
+  LUMAP_RECORD_DECLARE = 8, /* a table: what was given to ffi.cdef, or to ffi.load for all to use */
 };
 
 static inline void lumap_put_u8(lumap_bytes *out, unsigned value) {

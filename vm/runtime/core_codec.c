@@ -2,6 +2,7 @@
  *
  * core_codec.c - codec.encode, decode, check and register for stdlib/codec.lua, which checks the arguments.
  */
+#include "codec/cdata.h"
 #include "codec/codec.h"
 #include "runtime/core.h"
 
@@ -84,13 +85,17 @@ static int core_register(lua_State *L) {
   return 0;
 }
 
+/* is_ctype(value) -> boolean */
+static int core_is_ctype(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, lumap_is_ctype(L, 1));
+  return 1;
+}
+
 void lumap_core_open_codec(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"encode", core_encode},
-      {"decode", core_decode},
-      {"check", core_check},
-      {"register", core_register},
-      {NULL, NULL},
+      {"encode", core_encode},     {"decode", core_decode},     {"check", core_check},
+      {"register", core_register}, {"is_ctype", core_is_ctype}, {NULL, NULL},
   };
   static const luaL_Reg methods[] = {{NULL, NULL}};
   lumap_core_class(L, bytes_type, methods, collect_bytes);

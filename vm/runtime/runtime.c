@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/cdata.h"
 #include "codec/names.h"
 #include "codec/packed.h"
 #include "pool/pool.h"
@@ -46,6 +47,14 @@ static void install_packed(lua_State *L) {
   lua_pop(L, 1);
 }
 
+/* Before anything of the ffi library is looked up: from then on its declarations are recorded. */
+static void install_declarations(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "lumap.declarations");
+  lua_call(L, 1, 1);
+  lumap_cdata_install(L);
+}
+
 /* The state is open, with the standard libraries. */
 static int furnish(lua_State *L) {
   lumap_runtime *runtime = lua_touserdata(L, 1);
@@ -64,6 +73,7 @@ static int furnish(lua_State *L) {
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
   install_packed(L);
+  install_declarations(L);
   require_global(L, "codec");
   require_global(L, "parallel");
   lumap_names_open(L);

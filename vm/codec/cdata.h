@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cdata.h - objects and types of LuaJIT's ffi library to bytes and back. The VM has no C API for them: what they are is
+ * asked in Lua (stdlib/lumap/cdata.lua), here are the bytes. On a VM without that library nothing is ever put, and what
+ * is read is a number or refused.
+ */
+#ifndef LUMAP_CODEC_CDATA_H
+#define LUMAP_CODEC_CDATA_H
+
+#include "codec/encoder.h"
+
+/* Pops what stdlib/lumap/declarations.lua returned: the texts to repeat in workers are taken from there. [-1, +0] */
+void lumap_cdata_install(lua_State *L);
+
+/* Writes the cdata at `index`, an object or a type, or refuses it. [-0, +0] */
+void lumap_put_cdata(lumap_encoder *e, int index, const lumap_step *step);
+
+/* Writes the userdata at `index` if it is a library of C functions; false, and nothing written, if not. [-0, +0] */
+bool lumap_put_library(lumap_encoder *e, int index, const lumap_step *step);
+
+/* On the caller's side, with the log as the sink and between two records: writes the declarations that the log does not
+ * have. [-0, +0] */
+void lumap_put_declarations(lumap_encoder *e);
+
+/* Read what stands behind the tags CDATA, CTYPE, LIBRARY; push the value. [-0, +1] */
+void lumap_get_cdata(lumap_decoder *d, unsigned tag, uint64_t offset);
+void lumap_get_ctype(lumap_decoder *d);
+void lumap_get_library(lumap_decoder *d);
+
+/* Reads the declaration of a DECLARE record and makes it in this state. [-0, +0] */
+void lumap_get_declaration(lumap_decoder *d);
+
+/* Pushes what a registered class at `index` is found by: the number of a C type, else the value itself. [-0, +1] */
+void lumap_cdata_push_class_key(lua_State *L, int index);
+
+/* Is the value at `index` a C type? [-0, +0] */
+bool lumap_is_ctype(lua_State *L, int index);
+
+#endif
