@@ -148,6 +148,119 @@ describe("a registration", function()
   end)
 end)
 
+crossings.each_map(function(_, with)
+  it("a class that is registered again is what it is now, in workers that knew it", function()
+    local First, Second = { __name = "First" }, { __name = "Second" }
+    for round = 1, 3 do
+      codec.register("spec.Again", First, function()
+        return round
+      end, function(value)
+        return setmetatable({ value, round }, First)
+      end)
+      local list, seen = parallel.map(function(object)
+        return object, object[1] * 10 + object[2]
+      end, { setmetatable({}, First) }, with())
+      assert.same({ 11 * round, n = 1 }, seen)
+      assert.equal(First, getmetatable(list[1]))
+      assert.equal(round, list[1][2])
+    end
+    codec.register("spec.Again", Second, function()
+      return "second"
+    end, function(value)
+      return setmetatable({ value }, Second)
+    end)
+    local list = parallel.map(function(object)
+      return object
+    end, { setmetatable({ "plain" }, First), setmetatable({}, Second) }, with())
+    assert.equal("plain", list[1][1])
+    assert.equal(First, getmetatable(list[1]))
+    assert.equal("second", list[2][1])
+    assert.equal(Second, getmetatable(list[2]))
+  end)
+
+  it("a class that can no longer cross is not mistaken for what it was", function()
+    local Class, log = {}, io.tmpfile()
+    local function unpack_object(value)
+      return setmetatable({ value }, Class)
+    end
+    codec.register("spec.Lost", Class, function()
+      return "old"
+    end, unpack_object)
+    local function first(object)
+      return object[1]
+    end
+    assert.same({ "old", n = 1 }, parallel.map(first, { setmetatable({}, Class) }, with()))
+    codec.register("spec.Lost", Class, function()
+      return log and "new"
+    end, unpack_object)
+    local list = parallel.map(first, { { "fine" }, setmetatable({}, Class) }, with({ errors = "collect" }))
+    assert.equal("fine", list[1])
+    assert.equal("decode", list.errors[2].kind)
+    local reason = "class 'spec.Lost' is not known here: cannot send upvalue 'log'"
+    assert.is_truthy(list.errors[2].message:find(reason, 1, true), list.errors[2].message)
+    log = false
+    assert.same({ false, n = 1 }, parallel.map(first, { setmetatable({}, Class) }, with()))
+  end)
+
+  it("an object that cannot be made fails its item alone, however often it is referred to", function()
+    local Bad = {}
+    codec.register("spec.Unmade", Bad, function(object)
+      return object.how
+    end, function(how)
+      if how == "raise" then
+        error("not today")
+      end
+    end)
+    local bad, none = setmetatable({ how = "raise" }, Bad), setmetatable({}, Bad)
+    local list = parallel.map(function(item)
+      return #item
+    end, { { 1 }, { bad, bad, { bad } }, { none, none }, { 1, 2 } }, with({ errors = "collect", chunk = 4 }))
+    assert.same({ 1, 2 }, { list[1], list[4] })
+    assert.is_truthy(list.errors[2].message:find("class 'spec.Unmade' failed: .*not today"), list.errors[2].message)
+    assert.is_truthy(list.errors[3].message:find("class 'spec.Unmade' failed: it gave nil", 1, true))
+  end)
+
+  it("an unpack function that fails here fails the item, with the reason", function()
+    local Shy = {}
+    codec.register("spec.Shy", Shy, function()
+      return 1
+    end, function()
+      if not parallel.worker() then
+        error("not at home")
+      end
+      return setmetatable({}, Shy)
+    end)
+    local list = parallel.map(function(x)
+      return x
+    end, { 1, setmetatable({}, Shy), 3 }, with({ errors = "collect", chunk = 3 }))
+    assert.same({ 1, 3 }, { list[1], list[3] })
+    assert.equal("decode", list.errors[2].kind)
+    assert.is_truthy(list.errors[2].message:find("not at home", 1, true), list.errors[2].message)
+  end)
+end)
+
+it("an object within what its own pack function gave is refused, with its path", function()
+  local Ring = {}
+  codec.register("spec.Ring", Ring, function(ring)
+    return { next = ring.next }
+  end, function(value)
+    return setmetatable(value, Ring)
+  end)
+  local a, b = setmetatable({}, Ring), setmetatable({}, Ring)
+  a.next = b
+  assert.is_true(codec.check({ a, b, a }))
+  assert.equal(Ring, getmetatable(codec.decode(codec.encode(a)).next))
+  b.next = a
+  local reason = ": it is within what its own pack function gave; pack must leave it out"
+  assert.same({ nil, "cannot send value.ring.next.next" .. reason }, { codec.check({ ring = a }) })
+  local ok, message = pcall(codec.encode, { ring = a })
+  assert.is_false(ok)
+  assert.is_truthy(message:find("value.ring.next.next" .. reason, 1, true), message)
+  local _, e = pcall(parallel.map, type, { 1, a }, { workers = 1 })
+  assert.equal("encode", e.kind)
+  assert.equal(2, e.index)
+end)
+
 it("unpack gets the whole of a deep value, or the object is refused", function()
   local Chain = {}
   local function links(n)

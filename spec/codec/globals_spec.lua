@@ -181,14 +181,55 @@ crossings.each_map(function(_, with)
     assert.same({ "caller", n = 1 }, units)
   end)
 
-  it("that the caller replaced in a library's table are the caller's own affair", function()
-    -- `string` is a module: it goes by name, and a worker has its own.
-    local original = string.upper
-    string.upper = string.lower -- luacheck: ignore 122
-    local ok, list = pcall(run, "return string.upper(...)", "x")
-    string.upper = original -- luacheck: ignore 122
-    assert.is_true(ok, tostring(list))
-    assert.same({ "X", n = 1 }, list)
+  it("read as fields of _G, or of an upvalue that is _G", function()
+    define([[ depth = 12 ]])
+    local G = _G
+    assert.same({ 12, n = 1 }, run("return _G.depth", 1))
+    assert.same({ 12, n = 1 }, run("local function inner() return _G['depth'] end return inner()", 1))
+    assert.same({ 12, n = 1 }, parallel.map(function()
+      return G.depth -- luacheck: ignore 143
+    end, { 1 }, with()))
+  end)
+
+  it("with names of any length", function()
+    local name = ("long_"):rep(30)
+    define(name .. " = 7")
+    assert.same({ 7, n = 1 }, run("return " .. name, 1))
+  end)
+
+  it("behind more constants than an instruction can count", function()
+    define([[ far = 11 function also_far() return far end ]])
+    -- LuaJIT allows 65,536 constants; 5.4 writes them in another way from 131,072 on.
+    for _, count in ipairs({ 300, jit and 60000 or 140000 }) do
+      local lines = { "local list = {" }
+      for i = 1, count do
+        lines[i + 1] = i .. ".5,"
+      end
+      lines[#lines + 1] = "} return far + also_far() + #list"
+      assert.same({ 22 + count, n = 1 }, run(table.concat(lines, "\n"), 0))
+    end
+  end)
+
+  it("that an environment of its own leads to", function()
+    define([[ beyond, hidden, helper = 1, io.tmpfile(), function(x) return x + beyond end ]])
+    local environment = setmetatable({ own = 10, hidden = 100 }, { __index = setmetatable({}, { __index = _G }) })
+    local code = "return helper(own) + hidden"
+    local fn = setfenv and setfenv(compile(code), environment) or load(code, "own", "t", environment)
+    assert.same({ 111, n = 1 }, parallel.map(fn, { 1 }, with()))
+  end)
+
+  it("of a worker's call reach the workers of a call that it makes", function()
+    define([[ factor, changed = 3, 1 ]])
+    local function outer(x)
+      changed = changed + x -- luacheck: ignore 111 113
+      handle = io.tmpfile() -- luacheck: ignore 111
+      made = 1000 -- luacheck: ignore 111
+      local function inner(y)
+        return factor * y + changed + made -- luacheck: ignore 113
+      end
+      return parallel.map(inner, { x, x + 1 }, { workers = 1, backend = "serial" })[2]
+    end
+    assert.same({ 1036, n = 1 }, parallel.map(outer, { 8 }, with()))
   end)
 end)
 

@@ -93,6 +93,19 @@ crossings.each_map(function(_, with)
     assert.same({ "[1]", n = 1 }, parallel.map(require("cjson").encode, { { 1 } }, with()))
   end)
 
+  it("modules that the interpreter brings along and a script has required", function()
+    if not jit then
+      return
+    end
+    local new_table, clear = require("table.new"), require("table.clear")
+    assert.same({ 1, n = 1 }, parallel.map(function()
+      local list = new_table(10, 0)
+      list[1] = 1
+      clear(list)
+      return 1 + #list
+    end, { 1 }, with()))
+  end)
+
   it("a module may hold what cannot be sent", function()
     local module = require("unshareable")
     local words, types = parallel.map(function()

@@ -77,6 +77,8 @@ backends.each(function(with)
   it("coroutines, userdata and unknown C functions are refused by what they are", function()
     local message = refusal({ co = coroutine.create(print) }, 1)
     assert.equal("cannot send items[1].co (a coroutine): ", message:match("^.-: "))
+    message = refusal({ step = coroutine.wrap(print) }, 1)
+    assert.equal("cannot send items[1].step (a coroutine): create it inside the function", message)
     local server = require("socket").tcp()
     message = refusal({ server = server }, 1)
     server:close()
@@ -235,6 +237,44 @@ backends.each(function(with)
     assert.same({ 5, 5, 5 }, { more[1], more[3], more[5] })
     assert.equal("encode", list.errors[2].kind)
     assert.equal("encode", list.errors[4].kind)
+  end)
+end)
+
+describe("codec.check", function()
+  it("gives the text with which a map refuses", function()
+    local log = io.tmpfile()
+    local function writes()
+      return log
+    end
+    local Class = { __index = writes }
+    lumap_spec_log = log -- luacheck: ignore 111
+    for _, value in ipairs({
+      { conn = { log = log } },
+      { [{ log }] = 1 },
+      { action = writes },
+      setmetatable({}, Class),
+      { [writes] = { { coroutine.wrap(print) } } },
+      { deep = setmetatable({}, { __index = setmetatable({}, { __index = { [writes] = 1 } }) }) },
+    }) do
+      local ok, text = codec.check(value)
+      assert.is_nil(ok)
+      local e = caught(parallel.map, identity, { value }, { workers = 1 })
+      assert.equal(e.message, (text:gsub("%f[%w]value%f[%W]", "items[1]", 1)))
+    end
+    for _, fn in ipairs({
+      writes,
+      function()
+        return writes()
+      end,
+      function()
+        return lumap_spec_log -- luacheck: ignore 113
+      end,
+    }) do
+      local _, text = codec.check(fn)
+      assert.equal(caught(parallel.map, fn, { 1 }, { workers = 1 }).message, text)
+    end
+    lumap_spec_log = nil -- luacheck: ignore 111
+    log:close()
   end)
 end)
 

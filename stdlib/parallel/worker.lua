@@ -8,6 +8,7 @@
 
 local core = require "lumap.core"
 local compat = require "lumap.compat"
+local libraries = require "parallel.libraries"
 local loops = require "parallel.loops"
 
 local pack, unpack = compat.pack, compat.unpack
@@ -54,6 +55,7 @@ return function(api)
   end
 
   local contexts = {}
+  local current -- the context whose environment and libraries are in place
   local init_error
   local init = api.init
 
@@ -76,6 +78,7 @@ return function(api)
     init = nil
     local ok, failure = xpcall(function()
       api.entry(api.scope(_G), bytes, values)
+      libraries.keep(values.additions)
       values[1]()
     end, handler)
     if not ok then
@@ -102,10 +105,20 @@ return function(api)
     end
   end
 
+  --- Makes the context, or none, the one that this state runs.
+  local function enter(context)
+    if context ~= current then
+      current = context
+      api.enter(context and context.scope)
+    end
+    libraries.use(context and context.values.additions)
+  end
+
   --- Brings the context up to the log entries that the task needs; values 1 to 3 are the function, the plan, and
   --- mapreduce's folding function.
   local function read_log(context, task)
     context.read = api.log(task, context.scope, context.read, context.values)
+    enter(context)
     if context.plan then return end
     context.fn, context.plan, context.fold = context.values[1], context.values[2], context.values[3]
     if context.plan.seed then context.fn = seeded(context.fn) end
@@ -336,6 +349,7 @@ return function(api)
   end
 
   local function forget(call)
+    if contexts[call] == current then enter(nil) end
     contexts[call] = nil
   end
 

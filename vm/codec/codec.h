@@ -49,15 +49,18 @@ typedef struct lumap_scope {
 enum {
   LUMAP_SCOPE_OBJECTS = 1,     /* offset in the log -> object */
   LUMAP_SCOPE_CODES,           /* bytecode -> offset in the log: caller's side */
+  LUMAP_SCOPE_CONSTANTS,       /* names for which additions to libraries were looked up -> true: caller's side */
   LUMAP_SCOPE_GLOBALS,         /* names that have been considered -> true: caller's side */
-  LUMAP_SCOPE_PENDING_GLOBALS, /* list of names to write before the entry ends: caller's side */
-  LUMAP_SCOPE_READERS,         /* name -> "the function at app.lua:12": caller's side */
+  LUMAP_SCOPE_PENDING_GLOBALS, /* list of those to write before the entry ends: caller's side */
+  LUMAP_SCOPE_READERS,         /* each of those -> "the function at app.lua:12": caller's side */
   LUMAP_SCOPE_ENVIRONMENT,     /* table of globals of the call: worker's side */
-  LUMAP_SCOPE_CLASSES,         /* registered names that the log has told -> true */
 };
 
-/* Flag of a table in a scope's map: it has served as a metatable, so it keeps its identity across states. */
-enum { LUMAP_SCOPE_IS_CLASS = 1 };
+/* Flags of an object in a map. */
+enum {
+  LUMAP_SCOPE_IS_CLASS = 1, /* it has served as a metatable, so it keeps its identity across states */
+  LUMAP_SCOPE_IS_PACKED = 2 /* what its pack function gave is being written */
+};
 
 /* A new scope as a full userdata. For the worker's side the table on top is popped and becomes the environment of the
  * functions that are read. [-(0|1), +1] */
@@ -66,6 +69,18 @@ lumap_scope *lumap_scope_push(lua_State *L, bool writes);
 lumap_scope *lumap_scope_check(lua_State *L, int index);
 /* Pushes slot `slot` of the scope at `index`. [-0, +1] */
 void lumap_scope_push_slot(lua_State *L, int index, int slot);
+
+/* Caller's side: additions to libraries are looked up anew, since some that were noted are not sent after all. [-0, +0]
+ */
+void lumap_scope_forget_constants(lua_State *L, int index);
+
+/* From now on this state runs the call whose scope is at `index`: its environment is what `_G` means to functions that
+ * are sent and read; 0 ends that. [-0, +0] */
+void lumap_scope_enter(lua_State *L, int index);
+/* Pushes the environment of the call that runs, else the state's globals. [-0, +1] */
+void lumap_scope_push_environment(lua_State *L);
+/* Pushes the global whose name is at `index`, as the call that runs sees it. Raw: nothing runs. [-0, +1] */
+void lumap_scope_push_global(lua_State *L, int index);
 
 /* ---- encoding ----------------------------------------------------------------------------------------------- */
 
@@ -102,8 +117,8 @@ void lumap_log_classes(lua_State *L, int scope);
 /* Appends package.path and package.cpath, which the reader makes its own before it reads on. [-0, +0] */
 void lumap_log_paths(lua_State *L, int scope);
 
-/* Writes the globals that the functions in the log read and that have not been written. Call before the entry is handed
- * over. [-0, +0] */
+/* Writes the globals that the functions in the log read, and the additions to libraries that they use, that have not
+ * been written. Call before the entry is handed over. [-0, +0] */
 void lumap_log_finish(lua_State *L, int scope);
 
 /* ---- decoding ----------------------------------------------------------------------------------------------- */
@@ -135,7 +150,8 @@ void lumap_decode_value(lumap_decoder *decoder);
 bool lumap_decode_failure(lumap_decoder *decoder);
 
 /* Reads one entry of a log into the worker's scope at `scope`. Values go to the table at `values`, appended to its
- * list; globals into the scope's environment. [-0, +0] */
+ * list; globals into the scope's environment; additions to libraries into the list `additions` of that table, for the
+ * caller to put in place. [-0, +0] */
 void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int values);
 
 /* ---- registered classes ------------------------------------------------------------------------------------- */
@@ -143,6 +159,10 @@ void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int
 /* codec.register: `name` at index 1, class at 2 (a metatable or a C type), pack at 3, unpack at 4, checked by the
  * caller. Class and pack may be nil where they become known with the first object. [-0, +0] */
 void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int unpack);
+
+/* The same for a class that the log tells of. `unpack` may be a string, the reason why the class does not cross: then
+ * one that the log told of earlier is forgotten, one that was registered here stays. [-0, +0] */
+void lumap_classes_receive(lua_State *L, int name, int metatable, int pack, int unpack);
 
 /* Pushes the record { name, class, pack, unpack } of the class whose metatable, or number as a C type, is at `index`;
  * false if there is none. [-0, +0 or +1] */
@@ -152,6 +172,6 @@ bool lumap_classes_push_by_name(lua_State *L);
 /* Pushes the table of all records, by name (a string) and by metatable; false if no class was ever registered.
  * [-0, +0 or +1] */
 bool lumap_classes_push_names(lua_State *L);
-enum { LUMAP_CLASS_NAME = 1, LUMAP_CLASS_METATABLE, LUMAP_CLASS_PACK, LUMAP_CLASS_UNPACK };
+enum { LUMAP_CLASS_NAME = 1, LUMAP_CLASS_METATABLE, LUMAP_CLASS_PACK, LUMAP_CLASS_UNPACK, LUMAP_CLASS_IS_RECEIVED };
 
 #endif

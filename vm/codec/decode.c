@@ -5,6 +5,7 @@
  */
 #include "codec/encoder.h"
 
+#include "codec/additions.h"
 #include "codec/cdata.h"
 #include "codec/packed.h"
 
@@ -51,7 +52,7 @@ void lumap_decoder_push_globals(lumap_decoder *d) {
   if (d->scope && !d->scope->writes)
     lumap_scope_push_slot(d->L, d->scope_index, LUMAP_SCOPE_ENVIRONMENT);
   else
-    lumap_push_globals(d->L);
+    lumap_scope_push_environment(d->L);
 }
 
 static void push_known(lumap_decoder *d) {
@@ -71,6 +72,19 @@ void lumap_decoder_fail(lumap_decoder *d) {
     lua_replace(d->L, d->failure);
   else
     lua_pop(d->L, 1);
+}
+
+/* Stands for an object that could not be made. */
+static const char unmade;
+
+/* The same for the object at `offset`: nil is what references to it give, too. [-1, +1] */
+static void fail_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
+  lua_State *L = d->L;
+  lumap_decoder_fail(d);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)&unmade);
+  if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
+  lua_pop(L, 1);
+  lua_pushnil(L);
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------- */
@@ -200,8 +214,7 @@ static void get_name(lumap_decoder *d, unsigned tag, uint64_t offset) {
     lua_pushlstring(L, part, size);
   }
   if (!lumap_names_resolve(L, (int)parts)) {
-    lumap_decoder_fail(d);
-    lua_pushnil(L);
+    fail_object(d, tag, offset);
   } else if (tag & LUMAP_SHARED) {
     lumap_decoder_remember(d, offset);
   }
@@ -215,7 +228,7 @@ static void learn_metatable(lua_State *L, int record, int object) {
     lua_rawgeti(L, record, LUMAP_CLASS_NAME);
     lua_rawgeti(L, record, LUMAP_CLASS_PACK);
     lua_rawgeti(L, record, LUMAP_CLASS_UNPACK);
-    lumap_classes_register(L, base + 2, base + 1, base + 3, base + 4);
+    lumap_classes_receive(L, base + 2, base + 1, base + 3, base + 4);
     lua_settop(L, base);
   }
   lua_pop(L, 1);
@@ -234,22 +247,31 @@ static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
     lua_pushfstring(L, "class '%s' is not registered here: call codec.register in both places",
                     lua_tostring(L, base + 1));
   } else {
+    bool made;
     lua_rawgeti(L, base + 3, LUMAP_CLASS_UNPACK);
     lua_pushvalue(L, base + 2);
-    if (lua_pcall(L, 1, 1, 0) == 0) {
+    made = lua_type(L, -2) != LUA_TSTRING && lua_pcall(L, 1, 1, 0) == 0;
+    if (made && lua_isnil(L, -1)) {
+      lua_pushliteral(L, "it gave nil");
+      made = false;
+    }
+    if (made) {
       learn_metatable(L, base + 3, base + 4);
       if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
       lua_replace(L, base + 1);
       lua_settop(L, base + 1);
       return;
     }
-    lua_pushfstring(L, "the unpack function of class '%s' failed: %s", lua_tostring(L, base + 1),
-                    lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(error object is not a string)");
+    lua_rawgeti(L, base + 3, LUMAP_CLASS_UNPACK);
+    if (lua_type(L, -1) == LUA_TSTRING)
+      lua_pushfstring(L, "class '%s' is not known here: %s", lua_tostring(L, base + 1), lua_tostring(L, -1));
+    else
+      lua_pushfstring(L, "the unpack function of class '%s' failed: %s", lua_tostring(L, base + 1),
+                      lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "(error object is not a string)");
   }
   lua_replace(L, base + 1);
   lua_settop(L, base + 1);
-  lumap_decoder_fail(d);
-  lua_pushnil(L);
+  fail_object(d, tag, offset);
 }
 
 static void get_file(lumap_decoder *d) {
@@ -364,6 +386,10 @@ static void get_value(lumap_decoder *d) {
   case LUMAP_TAG_REF:
     if (!lumap_decoder_push_object(d, lumap_get_varint(&d->in)))
       lumap_decoder_bad(d, "a reference to an object that is not there");
+    if (lua_touserdata(L, -1) == &unmade) {
+      lua_pop(L, 1);
+      lua_pushnil(L);
+    }
     break;
   case LUMAP_TAG_KNOWN:
     push_known(d);
@@ -439,7 +465,8 @@ static void get_paths(lumap_decoder *d) {
 static void get_record(lumap_decoder *d, int environment, int values) {
   lua_State *L = d->L;
   int top = lua_gettop(L);
-  switch (lumap_get_u8(&d->in)) {
+  unsigned record = lumap_get_u8(&d->in);
+  switch (record) {
   case LUMAP_RECORD_VALUE:
     lumap_decode_value(d);
     lua_rawseti(L, values, (int)lumap_rawlen(L, values) + 1);
@@ -456,7 +483,7 @@ static void get_record(lumap_decoder *d, int environment, int values) {
       d->deferred--;
       get_fill(d);
     }
-    lumap_classes_register(L, top + 1, top + 2, top + 3, top + 4);
+    lumap_classes_receive(L, top + 1, top + 2, top + 3, top + 4);
     break;
   case LUMAP_RECORD_OBJECT:
     lumap_decode_value(d);
@@ -466,6 +493,12 @@ static void get_record(lumap_decoder *d, int environment, int values) {
     break;
   case LUMAP_RECORD_DECLARE:
     lumap_get_declaration(d);
+    break;
+  case LUMAP_RECORD_ADDITION:
+  case LUMAP_RECORD_REFUSED:
+    get_record_name(d);
+    lumap_decode_value(d);
+    lumap_additions_keep(L, values, record == LUMAP_RECORD_REFUSED);
     break;
   default:
     lumap_decoder_bad(d, "an unknown record");

@@ -12,6 +12,7 @@
  */
 #include "codec/encoder.h"
 
+#include "codec/additions.h"
 #include "codec/cdata.h"
 #include "codec/packed.h"
 
@@ -73,12 +74,12 @@ static lumap_encoder *bind(lua_State *L, int scope, unsigned flags) {
   e->environment = NULL;
   lumap_push_globals(L);
   e->globals = e->names ? lua_topointer(L, -1) : NULL;
-  lua_pop(L, 1);
-  if (e->scope && !e->scope->writes) {
+  if (e->scope && !e->scope->writes)
     lumap_scope_push_slot(L, scope, LUMAP_SCOPE_ENVIRONMENT);
-    e->environment = lua_topointer(L, -1);
-    lua_pop(L, 1);
-  }
+  else
+    lumap_scope_push_environment(L);
+  e->environment = e->names ? lua_topointer(L, -1) : NULL;
+  lua_pop(L, 2);
   return e;
 }
 
@@ -131,6 +132,7 @@ static void forget_globals(lua_State *L, int scope, size_t count) {
   lumap_scope_push_slot(L, scope, LUMAP_SCOPE_GLOBALS);
   for (size_t now = lumap_rawlen(L, top + 1); now > count; now--) {
     lua_rawgeti(L, top + 1, (int)now);
+    if (lua_istable(L, -1)) lumap_scope_forget_constants(L, scope);
     lua_pushnil(L);
     lua_rawset(L, top + 2);
     lua_pushnil(L);
@@ -424,6 +426,7 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   e->runs_user_code = false;
   if (code != 0) refuse_packing(e, record, step);
   lumap_sink_remember(e, index);
+  *lumap_map_find(e->sink.seen, lua_topointer(L, index)) |= LUMAP_SCOPE_IS_PACKED;
   lumap_put_u8(e->sink.out, lumap_sink_tag(e, LUMAP_TAG_CUSTOM));
   lua_rawgeti(L, record, LUMAP_CLASS_NAME);
   name = lua_tolstring(L, -1, &size);
@@ -437,6 +440,7 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_put_value(e, lua_gettop(L), &here);
   e->packing--;
   e->depth--;
+  *lumap_map_find(e->sink.seen, lua_topointer(L, index)) &= ~(uint64_t)LUMAP_SCOPE_IS_PACKED;
   lua_settop(L, top);
   return true;
 }
@@ -456,12 +460,22 @@ static bool prepare_metatable(lumap_encoder *e, int index, const lumap_step *ste
   return true;
 }
 
+/* Refuses an object that is reached from within what its own pack function gave: no reader can have it yet. */
+static void check_packed(lumap_encoder *e, int index, const lumap_step *step) {
+  uint64_t *hit = e->packing ? lumap_map_find(e->sink.seen, lua_topointer(e->L, index)) : NULL;
+  if (!hit || !(*hit & LUMAP_SCOPE_IS_PACKED)) return;
+  lumap_path_push(e->L, step);
+  lumap_raise(e->L, "cannot send %s: it is within what its own pack function gave; pack must leave it out",
+              lua_tostring(e->L, -1));
+}
+
 static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
   lua_State *L = e->L;
   const void *object = lua_topointer(L, index);
   int metatable = 0;
+  check_packed(e, index, step);
   if (lumap_put_reference(e, object)) return;
-  if (object == e->globals || (object == e->environment && object)) {
+  if (lumap_encoder_is_globals(e, object)) {
     lumap_put_u8(e->sink.out, LUMAP_TAG_GLOBALS);
     return;
   }
@@ -507,6 +521,7 @@ static void put_function(lumap_encoder *e, int index, const lumap_step *step) {
 static void put_userdata(lumap_encoder *e, int index, const lumap_step *step) {
   lua_State *L = e->L;
   int file = lumap_standard_file(L, index), top = lua_gettop(L);
+  check_packed(e, index, step);
   if (lumap_put_reference(e, lua_topointer(L, index))) return;
   if (file >= 0 && e->names) {
     lumap_put_u8(e->sink.out, LUMAP_TAG_FILE);
@@ -635,6 +650,21 @@ static int log_class(lua_State *L) {
   return 0;
 }
 
+/* Tells why the class, whose record is below the error on top, does not cross. [-1, +0] */
+static void log_lost_class(lua_State *L, lumap_scope *s) {
+  size_t size;
+  const char *text;
+  lumap_put_u8(&s->log, LUMAP_RECORD_CLASS);
+  lua_rawgeti(L, -2, LUMAP_CLASS_NAME);
+  text = lua_tolstring(L, -1, &size);
+  lumap_put_string(&s->log, text, size);
+  lumap_put_u8(&s->log, LUMAP_TAG_NIL);
+  lumap_put_u8(&s->log, LUMAP_TAG_NIL);
+  text = lua_tolstring(L, -2, &size);
+  lumap_put_string(&s->log, text ? text : "", text ? size : 0);
+  lua_pop(L, 2);
+}
+
 void lumap_log_classes(lua_State *L, int scope) {
   lumap_scope *s = lua_touserdata(L, scope);
   scope = lua_absindex(L, scope);
@@ -645,16 +675,22 @@ void lumap_log_classes(lua_State *L, int scope) {
     bool sent = lua_type(L, -2) != LUA_TSTRING;
     for (int with_metatable = 1; with_metatable >= 0 && !sent; with_metatable--) {
       size_t mark = s->log.size, globals = count_pending_globals(L, scope);
+      int code;
       lua_pushcfunction(L, log_class);
       lua_pushvalue(L, scope);
       lua_pushvalue(L, -3);
       lua_pushboolean(L, with_metatable);
-      sent = lua_pcall(L, 3, 0, 0) == 0;
+      code = lua_pcall(L, 3, 0, 0);
+      if (code == LUA_ERRMEM) lua_error(L);
+      sent = code == 0;
       if (sent) break;
       /* The metatable of a library's userdata does not cross; the worker learns it from the first object that it makes.
-         A class whose functions do not cross stays here: its objects are refused there, by name. */
-      lua_pop(L, 1);
+         Of a class whose functions do not cross the worker is told the reason. */
       rewind_log(L, scope, mark, globals);
+      if (with_metatable)
+        lua_pop(L, 1);
+      else
+        log_lost_class(L, s);
     }
     lua_pop(L, 1);
   }
@@ -677,6 +713,33 @@ void lumap_log_paths(lua_State *L, int scope) {
   lua_pop(L, 1);
 }
 
+/* scope, addition, step */
+static int log_addition_protected(lua_State *L) {
+  const lumap_step *step = lua_touserdata(L, 3);
+  lua_rawgeti(L, 2, LUMAP_ADDITION_VALUE);
+  log_record(L, 1, LUMAP_RECORD_ADDITION, step->text, -1, step);
+  return 0;
+}
+
+/* Writes the addition to a library at `index`. Whether the code that mentions its name means it is not known: one that
+   cannot be sent is refused where it is called. */
+static void log_addition(lua_State *L, int scope, int index, lumap_step *step) {
+  lumap_scope *s = lua_touserdata(L, scope);
+  size_t mark = s->log.size, globals = count_pending_globals(L, scope);
+  int code;
+  lua_rawgeti(L, index, LUMAP_ADDITION_NAME);
+  step->text = lua_tostring(L, -1);
+  lua_pushcfunction(L, log_addition_protected);
+  lua_pushvalue(L, scope);
+  lua_pushvalue(L, index);
+  lua_pushlightuserdata(L, step);
+  code = lua_pcall(L, 3, 0, 0);
+  if (code == 0) return;
+  if (code == LUA_ERRMEM) lua_error(L);
+  rewind_log(L, scope, mark, globals);
+  log_record(L, scope, LUMAP_RECORD_REFUSED, step->text, -1, step);
+}
+
 void lumap_log_finish(lua_State *L, int scope) {
   int top = lua_gettop(L), pending, readers;
   scope = lua_absindex(L, scope);
@@ -691,13 +754,15 @@ void lumap_log_finish(lua_State *L, int scope) {
     lua_rawgeti(L, pending, (int)count);
     lua_pushnil(L);
     lua_rawseti(L, pending, (int)count);
-    step.text = lua_tostring(L, readers + 1);
     lua_pushvalue(L, readers + 1);
     lua_rawget(L, readers);
     step.reader = lua_tostring(L, -1);
-    lumap_push_globals(L);
-    lua_pushvalue(L, readers + 1);
-    lua_rawget(L, -2);
+    if (lua_istable(L, readers + 1)) {
+      log_addition(L, scope, readers + 1, &step);
+      continue;
+    }
+    step.text = lua_tostring(L, readers + 1);
+    lumap_scope_push_global(L, readers + 1);
     if (!lua_isnil(L, -1)) log_record(L, scope, LUMAP_RECORD_GLOBAL, step.text, -1, &step);
   }
   lua_settop(L, top);

@@ -25,13 +25,18 @@ struct lumap_encoder {
   lumap_map message;     /* objects of the message: offset << 8 | number of the upvalue, 0 for others */
   lumap_scope *scope;
   int scope_index;
-  lumap_names *names;                /* NULL: nothing goes by name */
-  const void *globals, *environment; /* tables that arrive as the reader's globals */
+  lumap_names *names; /* NULL: nothing goes by name */
+  /* Tables that arrive as the reader's globals: the state's, and those of the call that a worker is in; or NULL. */
+  const void *globals, *environment;
   unsigned flags;
   unsigned depth;
   unsigned packing;    /* levels of values that pack functions gave: unpack needs them whole */
   bool runs_user_code; /* a pack function runs: this encoder is taken */
 };
+
+static inline bool lumap_encoder_is_globals(const lumap_encoder *e, const void *table) {
+  return table && (table == e->globals || table == e->environment);
+}
 
 static inline uint64_t lumap_sink_offset(const lumap_sink *sink) {
   return sink->base + sink->out->size;

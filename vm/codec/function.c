@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * function.c - Lua functions to bytes and back: bytecode with its debug information, upvalues with their identity, and
- * on the caller's side a note of the globals that the code reads.
+ * on the caller's side a note of the globals that the code reads and of what scripts added to the libraries it uses.
  *
  * An upvalue is a variable, not a value: two functions that share one go on sharing it. The first function that has it
  * writes CELL and the value, the others CELL_REF with where to find it.
  */
 #include "codec/encoder.h"
 
+#include "codec/additions.h"
 #include "lua/bytecode.h"
 
 /* Bytecode is good for one VM only. */
@@ -19,72 +20,151 @@ static int append(lua_State *L, const void *bytes, size_t size, void *data) {
   return lumap_bytes_append(data, bytes, size) ? 0 : 1;
 }
 
-/* ---- globals ------------------------------------------------------------------------------------------------ */
+/* ---- names that the code mentions --------------------------------------------------------------------------- */
 
 typedef struct finding {
   lumap_encoder *e;
-  int function; /* stack index */
-  int considered, pending, readers;
+  int function; /* stack indexes, this one and the others */
+  int own;      /* the function's environment, if it has one of its own that leads to the globals; else 0 */
+  int considered, pending, readers, constants;
 } finding;
 
-/* Notes a global that must go along: once a call, if it is there and not the standard one. */
-static void note_global(void *data, const char *name, size_t size) {
-  finding *f = data;
+/* Does what is read from the table on top come from the globals in the end, if it has it not itself? [-0, +0] */
+static bool leads_to_globals(const lumap_encoder *e) {
+  enum { MOST_STEPS = 20 };
+  lua_State *L = e->L;
+  int top = lua_gettop(L);
+  bool found = false;
+  lua_pushvalue(L, top);
+  for (int i = 0; i < MOST_STEPS && lua_istable(L, -1); i++) {
+    found = lumap_encoder_is_globals(e, lua_topointer(L, -1));
+    if (found || !lua_getmetatable(L, -1)) break;
+    lua_pushliteral(L, "__index");
+    lua_rawget(L, -2);
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
+  }
+  lua_settop(L, top);
+  return found;
+}
+
+/* Is the name on top found in the environment `own`, before the globals? [-0, +0] */
+static bool is_shadowed(const lumap_encoder *e, int own) {
+  lua_State *L = e->L;
+  int name = lua_gettop(L);
+  bool found = false;
+  lua_pushvalue(L, own);
+  while (!found && !lumap_encoder_is_globals(e, lua_topointer(L, -1))) {
+    lua_pushvalue(L, name);
+    lua_rawget(L, -2);
+    found = !lua_isnil(L, -1);
+    lua_settop(L, name + 1);
+    lua_getmetatable(L, -1);
+    lua_pushliteral(L, "__index");
+    lua_rawget(L, -2);
+    lua_replace(L, name + 1);
+    lua_settop(L, name + 1);
+  }
+  lua_settop(L, name);
+  return found;
+}
+
+/* Notes what is on top, a name or an addition, to be written once a call. [-0, +0] */
+static void note(const finding *f) {
+  lua_State *L = f->e->L;
+  int top = lua_gettop(L);
+  lua_pushvalue(L, top);
+  lua_rawseti(L, f->pending, (int)lumap_rawlen(L, f->pending) + 1);
+  lua_pushvalue(L, top);
+  lumap_path_push_function(L, f->function);
+  lua_rawset(L, f->readers);
+}
+
+/* Is what is on top in the set at `considered`? It is from now on. [-0, +0] */
+static bool is_considered(lua_State *L, int considered) {
+  bool known;
+  lua_pushvalue(L, -1);
+  lua_rawget(L, considered);
+  known = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  if (known) return true;
+  lua_pushvalue(L, -1);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, considered);
+  return false;
+}
+
+/* Notes the global that must go along: once a call, if it is there and not the standard one. The name is on top. */
+static void note_global(const finding *f) {
+  lua_State *L = f->e->L;
+  int name = lua_gettop(L);
+  if ((f->own && is_shadowed(f->e, f->own)) || is_considered(L, f->considered)) return;
+  lumap_scope_push_global(L, name);
+  if (!lua_isnil(L, -1) && !lumap_names_is_standard_global(L, f->e->names, name)) {
+    lua_settop(L, name);
+    note(f);
+  }
+}
+
+/* Notes the additions to libraries, `count` of them, on top, which are popped. */
+static void note_additions(const finding *f, int count) {
+  for (; count > 0; count--) {
+    note(f);
+    lua_pop(f->e->L, 1);
+  }
+}
+
+static void note_name(void *data, lumap_name_kind kind, const char *name, size_t size) {
+  const finding *f = data;
   lua_State *L = f->e->L;
   int top = lua_gettop(L);
   lua_pushlstring(L, name, size);
-  lua_pushvalue(L, top + 1);
-  lua_rawget(L, f->considered);
-  if (!lua_toboolean(L, -1)) {
-    lua_pushvalue(L, top + 1);
-    lua_pushboolean(L, 1);
-    lua_rawset(L, f->considered);
-    lumap_push_globals(L);
-    lua_pushvalue(L, top + 1);
-    lua_rawget(L, -2);
-    if (!lua_isnil(L, -1) && !lumap_names_is_standard_global(L, f->e->names, top + 1)) {
-      lua_pushvalue(L, top + 1);
-      lua_rawseti(L, f->pending, (int)lumap_rawlen(L, f->pending) + 1);
-      lua_pushvalue(L, top + 1);
-      lumap_path_push_function(L, f->function);
-      lua_rawset(L, f->readers);
-    }
-  }
+  if (kind == LUMAP_NAME_GLOBAL)
+    note_global(f);
+  else if (!is_considered(L, f->constants))
+    note_additions(f, lumap_additions_push(L));
   lua_settop(L, top);
 }
 
-/* `environment` is the number of the upvalue that holds the globals, 0 where they are no upvalue. */
-static void note_globals(lumap_encoder *e, int index, const void *code, size_t size, int environment) {
+/* Notes in `use` whether the table on top, which is popped, leads to the globals. One that is not the globals itself
+   becomes f->own, unless there is one already. [-1, +(0|1)] */
+static bool use_table(finding *f, bool may_be_own) {
+  lua_State *L = f->e->L;
+  bool is_globals = lua_istable(L, -1) && lumap_encoder_is_globals(f->e, lua_topointer(L, -1));
+  if (!is_globals && may_be_own && !f->own && leads_to_globals(f->e)) {
+    f->own = lua_gettop(L);
+    return true;
+  }
+  lua_pop(L, 1);
+  return is_globals;
+}
+
+/* Where does the function have the globals? Leaves f->own on the stack. */
+static void find_globals(finding *f, int upvalues, lumap_globals_use *use) {
+  lua_State *L = f->e->L;
+  if (lumap_push_environment(L, f->function)) use->environment = use_table(f, true);
+  for (int i = 1; i <= upvalues; i++) {
+    const char *name = lua_getupvalue(L, f->function, i);
+    use->upvalues[i - 1] = use_table(f, name && strcmp(name, "_ENV") == 0);
+  }
+}
+
+static void note_names(lumap_encoder *e, int index, const void *code, size_t size, int upvalues) {
   lua_State *L = e->L;
   int top = lua_gettop(L);
-  finding f = {e, index, top + 1, top + 2, top + 3};
+  finding f = {e, index, 0, top + 1, top + 2, top + 3, top + 4};
+  lumap_globals_use use = {false, {false}};
   luaL_checkstack(L, 20, NULL);
   lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_GLOBALS);
   lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_PENDING_GLOBALS);
   lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_READERS);
-  lumap_bytecode_globals(L, code, size, environment, note_global, &f);
+  lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_CONSTANTS);
+  lua_pushboolean(L, 1);
+  if (!is_considered(L, f.constants)) note_additions(&f, lumap_additions_push_operators(L));
+  lua_pop(L, 1);
+  find_globals(&f, upvalues, &use);
+  lumap_bytecode_names(L, code, size, &use, note_name, &f);
   lua_settop(L, top);
-}
-
-/* Which upvalue of the function holds the globals, if any. */
-static int find_environment(lumap_encoder *e, int index, int count) {
-  for (int i = 1; i <= count; i++) {
-    bool found;
-    lua_getupvalue(e->L, index, i);
-    found = lumap_is_environment_upvalue(e->L, e->globals);
-    lua_pop(e->L, 1);
-    if (found) return i;
-  }
-  return 0;
-}
-
-/* Does the function read the caller's own globals, rather than a table that was set for it? */
-static bool reads_globals(lumap_encoder *e, int index, int environment) {
-  bool is_globals;
-  if (!lumap_push_environment(e->L, index)) return environment != 0;
-  is_globals = lua_topointer(e->L, -1) == e->globals;
-  lua_pop(e->L, 1);
-  return is_globals;
 }
 
 /* ---- encoding ----------------------------------------------------------------------------------------------- */
@@ -96,7 +176,6 @@ static void put_code(lumap_encoder *e, int index, int upvalues) {
   size_t start = out->size, size;
   uint64_t offset = lumap_sink_offset(&e->sink);
   uint32_t checksum, size32;
-  int environment = find_environment(e, index, upvalues);
   const unsigned char *code;
   lumap_put_u8(out, LUMAP_TAG_CODE);
   lumap_put_u8(out, VM_CODE);
@@ -112,8 +191,7 @@ static void put_code(lumap_encoder *e, int index, int upvalues) {
   size32 = (uint32_t)size;
   memcpy(out->data + start + 2, &checksum, sizeof checksum);
   memcpy(out->data + start + 6, &size32, sizeof size32);
-  if (e->scope && e->scope->writes && e->scope->finds_globals && reads_globals(e, index, environment))
-    note_globals(e, index, code, size, environment);
+  if (e->scope && e->scope->writes && e->scope->finds_globals) note_names(e, index, code, size, upvalues);
   if (!e->sink.is_log) return;
   lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_CODES);
   lua_pushlstring(L, (const char *)code, size);
@@ -138,8 +216,7 @@ static void put_upvalue(lumap_encoder *e, int index, int number, uint64_t offset
   const void *cell = lua_upvalueid(L, index, number);
   uint64_t *hit;
   lua_getupvalue(L, index, number);
-  if (e->names && lua_istable(L, -1) &&
-      (lua_topointer(L, -1) == e->globals || lua_topointer(L, -1) == e->environment)) {
+  if (lua_istable(L, -1) && lumap_encoder_is_globals(e, lua_topointer(L, -1))) {
     lumap_put_u8(e->sink.out, LUMAP_TAG_GLOBALS);
   } else if ((hit = lumap_map_find(e->sink.seen, cell)) != NULL) {
     uint64_t where = *hit;

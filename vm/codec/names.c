@@ -146,6 +146,21 @@ static void copy_globals(lua_State *L) {
   lua_pop(L, 1);
 }
 
+/* Pushes a set of the modules that every state can load without a file: our own, and LuaJIT's. [-0, +1] */
+static void push_preloaded(lua_State *L) {
+  lua_newtable(L);
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    lua_pop(L, 1);
+    lua_pushvalue(L, -1);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, -6);
+  }
+  lua_pop(L, 2);
+}
+
 void lumap_names_open(lua_State *L) {
   lumap_names *names;
   if (luaL_newmetatable(L, type_name)) {
@@ -159,7 +174,7 @@ void lumap_names_open(lua_State *L) {
   lua_rawseti(L, -2, ENTRIES);
   copy_globals(L);
   lua_rawseti(L, -2, STANDARD_GLOBALS);
-  lua_newtable(L);
+  push_preloaded(L);
   lua_rawseti(L, -2, FINDABLE);
   lua_pop(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &names_key);
@@ -197,9 +212,6 @@ static const char finder[] = "local name = ...\n"
 
 static bool is_findable(lua_State *L, int owned) {
   bool found;
-  const char *name = lua_tostring(L, -1);
-  for (int i = 0; i < lumap_embedded_module_count; i++)
-    if (strcmp(lumap_embedded_modules[i].name, name) == 0) return true;
   lua_rawgeti(L, owned, FINDABLE);
   lua_pushvalue(L, -2);
   lua_rawget(L, -2);

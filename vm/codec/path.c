@@ -153,6 +153,22 @@ void lumap_path_push_part(lua_State *L, const lumap_step *step, int *deferred) {
   append_fields(L, step);
 }
 
+/* The same for a C function that has no name. Iterators and wrapped coroutines are such functions, with a state. */
+static const char *describe_function(lua_State *L, int index) {
+  bool has_state = false;
+  for (int i = 1; lua_getupvalue(L, index, i); i++) {
+    int type = lua_type(L, -1);
+    lua_pop(L, 1);
+    has_state = true;
+    if (type != LUA_TTHREAD) continue;
+    lua_pushliteral(L, "a coroutine");
+    return "create it inside the function";
+  }
+  lua_pushliteral(L, "a C function");
+  if (has_state) return "it has a state of its own; make it, or require its module, inside the function";
+  return "no module that a worker can require has it; call it inside a Lua function that requires its module";
+}
+
 /* Pushes what the value is, and returns what to do about it. [-0, +1] */
 static const char *describe(lua_State *L, int index) {
   switch (lua_type(L, index)) {
@@ -163,8 +179,7 @@ static const char *describe(lua_State *L, int index) {
     lua_pushliteral(L, "a pointer");
     return "it means nothing in another state; send what it points to";
   case LUA_TFUNCTION:
-    lua_pushliteral(L, "a C function");
-    return "no module that a worker can require has it; call it inside a Lua function that requires its module";
+    return describe_function(L, index);
   default:
     break;
   }

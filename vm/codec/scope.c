@@ -29,7 +29,6 @@ lumap_scope *lumap_scope_push(lua_State *L, bool writes) {
   if (writes) {
     for (int slot = LUMAP_SCOPE_CODES; slot <= LUMAP_SCOPE_READERS; slot++)
       new_slot(L, slot);
-    new_slot(L, LUMAP_SCOPE_CLASSES);
     lua_pop(L, 1);
   } else {
     lua_pushvalue(L, -3);
@@ -47,6 +46,46 @@ lumap_scope *lumap_scope_check(lua_State *L, int index) {
 void lumap_scope_push_slot(lua_State *L, int index, int slot) {
   lumap_push_userdata_table(L, index);
   lua_rawgeti(L, -1, slot);
+  lua_remove(L, -2);
+}
+
+void lumap_scope_forget_constants(lua_State *L, int index) {
+  lumap_push_userdata_table(L, index);
+  new_slot(L, LUMAP_SCOPE_CONSTANTS);
+  lua_pop(L, 1);
+}
+
+/* ---- the call that runs ---- */
+
+static const char environment_key;
+
+void lumap_scope_enter(lua_State *L, int index) {
+  if (index)
+    lumap_scope_push_slot(L, index, LUMAP_SCOPE_ENVIRONMENT);
+  else
+    lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &environment_key);
+}
+
+void lumap_scope_push_environment(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &environment_key);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lumap_push_globals(L);
+}
+
+void lumap_scope_push_global(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  lumap_scope_push_environment(L);
+  lua_pushvalue(L, index);
+  lua_rawget(L, -2);
+  lua_remove(L, -2);
+  if (!lua_isnil(L, -1)) return;
+  /* What is missing there is looked up in the worker's own. */
+  lua_pop(L, 1);
+  lumap_push_globals(L);
+  lua_pushvalue(L, index);
+  lua_rawget(L, -2);
   lua_remove(L, -2);
 }
 
@@ -125,4 +164,23 @@ void lumap_classes_register(lua_State *L, int name, int metatable, int pack, int
     lua_rawset(L, -4);
   }
   lua_pop(L, 2);
+}
+
+void lumap_classes_receive(lua_State *L, int name, int metatable, int pack, int unpack) {
+  int top = lua_gettop(L);
+  bool stays = false;
+  luaL_checkstack(L, 4, NULL);
+  lua_pushvalue(L, name);
+  if (lua_isstring(L, unpack) && lumap_classes_push_by_name(L)) {
+    lua_rawgeti(L, -1, LUMAP_CLASS_IS_RECEIVED);
+    stays = !lua_toboolean(L, -1);
+  }
+  lua_settop(L, top);
+  if (stays) return;
+  lumap_classes_register(L, name, metatable, pack, unpack);
+  lua_pushvalue(L, name);
+  lumap_classes_push_by_name(L);
+  lua_pushboolean(L, 1);
+  lua_rawseti(L, -2, LUMAP_CLASS_IS_RECEIVED);
+  lua_pop(L, 1);
 }

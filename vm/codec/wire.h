@@ -76,12 +76,14 @@ enum {
 
 /* Records of a log entry (codec.h). */
 enum {
-  LUMAP_RECORD_VALUE = 1,   /* a value */
-  LUMAP_RECORD_GLOBAL = 2,  /* string name, value */
-  LUMAP_RECORD_CLASS = 3,   /* string name, metatable, pack, unpack: as codec.register */
-  LUMAP_RECORD_OBJECT = 4,  /* a value that messages will refer to */
-  LUMAP_RECORD_PATHS = 5,   /* strings package.path, package.cpath */
-  LUMAP_RECORD_DECLARE = 8, /* a table: what was given to ffi.cdef, or to ffi.load for all to use */
+  LUMAP_RECORD_VALUE = 1,    /* a value */
+  LUMAP_RECORD_GLOBAL = 2,   /* string name, value */
+  LUMAP_RECORD_CLASS = 3,    /* string name, metatable, pack, unpack: as codec.register */
+  LUMAP_RECORD_OBJECT = 4,   /* a value that messages will refer to */
+  LUMAP_RECORD_PATHS = 5,    /* strings package.path, package.cpath */
+  LUMAP_RECORD_ADDITION = 6, /* string library.field, value: what the caller added to a library */
+  LUMAP_RECORD_REFUSED = 7,  /* string library.field, string: why that cannot be sent */
+  LUMAP_RECORD_DECLARE = 8,  /* a table: what was given to ffi.cdef, or to ffi.load for all to use */
 };
 
 static inline void lumap_put_u8(lumap_bytes *out, unsigned value) {

@@ -2,6 +2,10 @@
  *
  * bytecode.c - reads dumps for the names of globals. Every read is checked against the end, and a count that does not
  * fit ends the walk: what is not understood is never guessed.
+ *
+ * Code is read from its first instruction to its last, whatever it jumps over. What a register holds is known from the
+ * instruction that filled it, until another one names that register first; both VMs' compilers put the instructions of
+ * one access side by side.
  */
 #include "lua/bytecode.h"
 
@@ -37,6 +41,35 @@ typedef struct text {
   const char *bytes;
   size_t size;
 } text;
+
+typedef struct scanner {
+  lua_State *L;
+  const lumap_globals_use *use;
+  lumap_name_found found;
+  void *data;
+} scanner;
+
+/* What registers hold, as far as it matters. */
+typedef struct registers {
+  bool globals[256];
+  uint64_t constant[256]; /* index + 1 of the string; 0: something else */
+} registers;
+
+static bool is_text(const text *string, const char *other) {
+  return string->bytes && string->size == strlen(other) && memcmp(string->bytes, other, string->size) == 0;
+}
+
+/* A global is read whose name is constant `index`. True if that gives the table of globals itself. */
+static bool report(const scanner *s, const text *constants, uint64_t count, uint64_t index) {
+  if (index >= count || !constants[index].bytes) return false;
+  s->found(s->data, LUMAP_NAME_GLOBAL, constants[index].bytes, constants[index].size);
+  return is_text(&constants[index], "_G");
+}
+
+static void report_constants(const scanner *s, const text *constants, uint64_t count) {
+  for (uint64_t i = 0; i < count; i++)
+    if (constants[i].bytes) s->found(s->data, LUMAP_NAME_CONSTANT, constants[i].bytes, constants[i].size);
+}
 
 /* Scratch that the state owns, so that an error in `found` leaks nothing. [-0, +1] */
 static text *push_texts(lua_State *L, cursor *in, uint64_t count) {
@@ -124,77 +157,124 @@ static text read_constant(cursor *in) {
   return string;
 }
 
-static void scan_prototype(lua_State *L, cursor *in, bool stripped, unsigned opcode, lumap_global_found found,
-                           void *data) {
-  uint64_t constants, instructions;
+typedef struct opcodes {
+  unsigned gget, uget, kstr, tgets, tgetv;
+} opcodes;
+
+/* `upvalues` tells which ones hold the table of globals; NULL: none does. */
+static void scan_code(const scanner *s, const opcodes *op, const unsigned char *code, uint64_t size,
+                      const text *constants, uint64_t count, const bool *upvalues) {
+  registers now;
+  memset(&now, 0, sizeof now);
+  for (uint64_t i = 0; i < size; i++) {
+    uint32_t word = instruction(code, i);
+    unsigned operation = word & 0xff, a = word >> 8 & 0xff, c = word >> 16 & 0xff, b = word >> 24, d = word >> 16;
+    bool globals = false;
+    if (operation == op->gget && s->use->environment)
+      globals = report(s, constants, count, d);
+    else if (operation == op->uget && upvalues && d < 256)
+      globals = upvalues[d];
+    else if (operation == op->tgets && now.globals[b])
+      globals = report(s, constants, count, c);
+    else if (operation == op->tgetv && now.globals[b] && now.constant[c])
+      globals = report(s, constants, count, now.constant[c] - 1);
+    now.globals[a] = globals;
+    now.constant[a] = operation == op->kstr ? (uint64_t)d + 1 : 0;
+  }
+}
+
+/* Goes to the instructions of the prototype whose length has been read. */
+static const unsigned char *find_code(cursor *in, bool stripped, uint64_t *constants, uint64_t *instructions) {
   unsigned upvalues;
   const unsigned char *code;
-  text *strings;
   skip(in, 3);
   upvalues = byte(in);
-  constants = leb(in);
+  *constants = leb(in);
   skip_lebs(in, 1);
-  instructions = leb(in);
+  *instructions = leb(in);
   if (!stripped && leb(in) != 0) skip_lebs(in, 2);
-  code = skip(in, instructions * 4);
+  code = skip(in, *instructions * 4);
   skip(in, (uint64_t)upvalues * 2);
-  strings = push_texts(L, in, constants);
+  return code;
+}
+
+static void scan_prototype(const scanner *s, const opcodes *op, cursor *in, bool stripped, bool outermost) {
+  uint64_t constants, instructions;
+  const unsigned char *code = find_code(in, stripped, &constants, &instructions);
+  text *strings = push_texts(s->L, in, constants);
   for (uint64_t i = 0; i < constants && !in->failed; i++)
     strings[constants - 1 - i] = read_constant(in);
-  for (uint64_t i = 0; i < instructions && !in->failed; i++) {
-    uint32_t word = instruction(code, i);
-    uint32_t operand = word >> 16;
-    if ((word & 0xff) == opcode && operand < constants && strings[operand].bytes)
-      found(data, strings[operand].bytes, strings[operand].size);
+  if (!in->failed) {
+    scan_code(s, op, code, instructions, strings, constants, outermost ? s->use->upvalues : NULL);
+    report_constants(s, strings, constants);
   }
-  lua_pop(L, 1);
+  lua_pop(s->L, 1);
 }
 
-static bool scan(lua_State *L, const void *dump, size_t size, unsigned opcode, lumap_global_found found, void *data) {
-  cursor in = {dump, (const unsigned char *)dump + size, false};
+/* Goes to the first prototype. */
+static bool skip_head(cursor *in) {
   bool stripped;
-  skip(&in, 4);
-  stripped = (leb(&in) & HEAD_STRIPPED) != 0;
-  if (!stripped) skip(&in, leb(&in));
-  while (!in.failed) {
-    uint64_t length = leb(&in);
+  skip(in, 4);
+  stripped = (leb(in) & HEAD_STRIPPED) != 0;
+  if (!stripped) skip(in, leb(in));
+  return stripped;
+}
+
+/* The outermost function's prototype is the last one. */
+static bool scan(const scanner *s, const opcodes *op, const void *dump, size_t size) {
+  cursor in = {dump, (const unsigned char *)dump + size, false};
+  bool stripped = skip_head(&in);
+  uint64_t length = leb(&in);
+  while (length > 0 && !in.failed) {
     cursor prototype = in;
-    if (length == 0) return !in.failed;
     if (!skip(&in, length)) return false;
     prototype.end = in.at;
-    scan_prototype(L, &prototype, stripped, opcode, found, data);
+    length = leb(&in);
+    scan_prototype(s, op, &prototype, stripped, length == 0);
     if (prototype.failed) return false;
   }
-  return false;
+  return !in.failed;
 }
 
-bool lumap_bytecode_globals(lua_State *L, const void *dump, size_t size, int environment, lumap_global_found found,
-                            void *data) {
+/* Instruction `index` of the first prototype of a sample, which is the innermost function. */
+static unsigned learn(lua_State *L, const char *source, uint64_t index) {
+  sample one;
+  cursor in;
+  uint64_t constants, instructions;
+  const unsigned char *code;
+  bool stripped;
+  compile_sample(L, source, &one);
+  in = (cursor){one.bytes, one.bytes + one.size, false};
+  stripped = skip_head(&in);
+  leb(&in);
+  code = find_code(&in, stripped, &constants, &instructions);
+  return code && index < instructions ? instruction(code, index) & 0xff : 0xff;
+}
+
+static opcodes *push_opcodes(lua_State *L) {
   static const char key;
-  unsigned opcode;
-  (void)environment;
+  opcodes *op;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &key);
-  if (lua_isnil(L, -1)) {
-    /* The first instruction of `return x`: behind the header, the prototype's length and its seven counts (the debug
-       information's three make ten; they and the chunk's name are one byte each). */
-    sample one;
-    cursor in;
-    compile_sample(L, "return x", &one);
-    in = (cursor){one.bytes + 4, one.bytes + one.size, false};
-    leb(&in);
-    skip(&in, leb(&in));
-    skip_lebs(&in, 1);
-    skip(&in, 4);
-    skip_lebs(&in, 3);
-    if (leb(&in) != 0) skip_lebs(&in, 2);
-    lua_pushnumber(L, byte(&in));
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
-    lua_remove(L, -2);
-  }
-  opcode = (unsigned)lua_tonumber(L, -1);
+  op = lua_touserdata(L, -1);
+  if (op) return op;
   lua_pop(L, 1);
-  return scan(L, dump, size, opcode, found, data);
+  op = lua_newuserdata(L, sizeof *op);
+  op->gget = learn(L, "return x", 0);
+  op->tgets = learn(L, "return x.y", 1);
+  op->uget = learn(L, "local a return function() return a end", 0);
+  op->kstr = learn(L, "local k = 'x' return k", 0);
+  op->tgetv = learn(L, "local t, k return t[k]", 1);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+  return op;
+}
+
+bool lumap_bytecode_names(lua_State *L, const void *dump, size_t size, const lumap_globals_use *use,
+                          lumap_name_found found, void *data) {
+  scanner s = {L, use, found, data};
+  opcodes op = *push_opcodes(L);
+  lua_pop(L, 1);
+  return scan(&s, &op, dump, size);
 }
 
 #else
@@ -206,16 +286,8 @@ enum { HEADER = 4 + 1 + 1 + 6 + 3 + 8 + 8 };
 enum { NUMBER_INTEGER = 0x03, STRING_SHORT = 0x04, NUMBER_FLOAT = 0x13, STRING_LONG = 0x14 };
 
 typedef struct opcodes {
-  unsigned gettabup, getupval, loadk, gettable;
+  unsigned gettabup, getupval, getfield, gettable, loadk, newtable, setlist, extraarg;
 } opcodes;
-
-typedef struct scanner {
-  lua_State *L;
-  cursor in;
-  opcodes op;
-  lumap_global_found found;
-  void *data;
-} scanner;
 
 /* Seven bits a byte, most significant first, the last one marked. */
 static uint64_t size_field(cursor *in) {
@@ -246,24 +318,37 @@ static text read_constant(cursor *in) {
   return none;
 }
 
-static void report(scanner *s, const text *constants, uint64_t count, uint64_t index) {
-  if (index < count && constants[index].bytes) s->found(s->data, constants[index].bytes, constants[index].size);
+/* LOADKX is too rare to learn: what else EXTRAARG stands behind is known. */
+static bool is_load_of_extra(const opcodes *op, unsigned operation, uint32_t next) {
+  return (next & 0x7f) == op->extraarg && operation != op->newtable && operation != op->setlist;
 }
 
-/* `environment` is an upvalue index from 0, or -1. Most names are read by one GETTABUP; where a function has more than
-   255 constants by GETUPVAL, LOADK and GETTABLE, which the compiler puts side by side. */
-static void scan_code(scanner *s, const unsigned char *code, uint64_t size, const text *constants, uint64_t count,
-                      int environment) {
-  bool holds_environment[256] = {false};
-  uint64_t holds_constant[256] = {0}; /* index + 1 */
+/* `upvalues` tells which ones hold the table of globals. Most names are read by one GETTABUP; long ones, and those
+   behind 255 other constants, by GETUPVAL, LOADK (LOADKX behind 131,071) and GETTABLE. */
+static void scan_code(const scanner *s, const opcodes *op, const unsigned char *code, uint64_t size,
+                      const text *constants, uint64_t count, const bool *upvalues) {
+  registers now;
+  memset(&now, 0, sizeof now);
   for (uint64_t i = 0; i < size; i++) {
-    uint32_t word = instruction(code, i);
-    unsigned op = word & 0x7f, a = word >> 7 & 0xff, b = word >> 16 & 0xff, c = word >> 24;
-    if (op == s->op.gettabup && (int)b == environment) report(s, constants, count, c);
-    if (op == s->op.gettable && holds_environment[b] && holds_constant[c])
-      report(s, constants, count, holds_constant[c] - 1);
-    holds_environment[a] = op == s->op.getupval && (int)b == environment;
-    holds_constant[a] = op == s->op.loadk ? (word >> 15) + 1 : 0;
+    uint32_t word = instruction(code, i), next = i + 1 < size ? instruction(code, i + 1) : 0;
+    unsigned operation = word & 0x7f, a = word >> 7 & 0xff, b = word >> 16 & 0xff, c = word >> 24;
+    bool globals = false;
+    uint64_t constant = 0;
+    if (operation == op->gettabup && upvalues[b])
+      globals = report(s, constants, count, c);
+    else if (operation == op->getupval)
+      globals = upvalues[b];
+    else if (operation == op->getfield && now.globals[b])
+      globals = report(s, constants, count, c);
+    else if (operation == op->gettable && now.globals[b] && now.constant[c])
+      globals = report(s, constants, count, now.constant[c] - 1);
+    else if (operation == op->loadk)
+      constant = (uint64_t)(word >> 15) + 1;
+    else if (is_load_of_extra(op, operation, next))
+      constant = (uint64_t)(next >> 7) + 1;
+    now.globals[a] = globals;
+    now.constant[a] = constant;
+    if ((next & 0x7f) == op->extraarg) i++;
   }
 }
 
@@ -283,48 +368,43 @@ static void skip_debug_information(cursor *in) {
     string_field(in);
 }
 
-static void scan_function(scanner *s, int environment) {
-  cursor *in = &s->in;
-  uint64_t size, count, upvalues, functions;
-  const unsigned char *code, *descriptions;
+/* Goes to the constants; pushes room for them. [-0, +1] */
+static text *find_constants(lua_State *L, cursor *in, const unsigned char **code, uint64_t *size, uint64_t *count) {
   text *constants;
   string_field(in);
   size_field(in);
   size_field(in);
   skip(in, 3);
-  size = size_field(in);
-  code = skip(in, size * 4);
-  count = size_field(in);
-  constants = push_texts(s->L, in, count);
-  for (uint64_t i = 0; i < count && !in->failed; i++)
+  *size = size_field(in);
+  *code = skip(in, *size * 4);
+  *count = size_field(in);
+  constants = push_texts(L, in, *count);
+  for (uint64_t i = 0; i < *count && !in->failed; i++)
     constants[i] = read_constant(in);
-  if (!in->failed) scan_code(s, code, size, constants, count, environment);
-  lua_pop(s->L, 1);
+  return constants;
+}
+
+/* `outer` tells which upvalues of the enclosing function hold the table of globals; NULL: `s->use` tells of this one.
+   A function's descriptions of its upvalues stand behind its code. */
+static void scan_function(const scanner *s, const opcodes *op, cursor *in, const bool *outer) {
+  uint64_t size, count, upvalues, functions;
+  const unsigned char *code, *descriptions;
+  bool holds_globals[256] = {false};
+  text *constants = find_constants(s->L, in, &code, &size, &count);
   upvalues = size_field(in);
   descriptions = skip(in, upvalues * 3);
-  (void)descriptions;
-  functions = size_field(in);
-  for (uint64_t i = 0; i < functions && !in->failed; i++) {
-    /* A nested function's own environment is the upvalue that comes from ours; its descriptions stand behind its
-       constants, so they are read ahead. */
-    cursor ahead = *in;
-    int inner = -1;
-    uint64_t inner_count;
-    string_field(&ahead);
-    size_field(&ahead);
-    size_field(&ahead);
-    skip(&ahead, 3);
-    skip(&ahead, size_field(&ahead) * 4);
-    for (inner_count = size_field(&ahead); inner_count > 0 && !ahead.failed; inner_count--)
-      read_constant(&ahead);
-    inner_count = size_field(&ahead);
-    for (uint64_t k = 0; k < inner_count; k++) {
-      const unsigned char *description = skip(&ahead, 3); /* in the enclosing stack?, index, kind */
-      if (!description) break;
-      if (environment >= 0 && description[0] == 0 && description[1] == environment) inner = (int)k;
-    }
-    scan_function(s, inner);
+  for (uint64_t i = 0; i < upvalues && i < 256 && descriptions; i++) {
+    const unsigned char *description = descriptions + 3 * i; /* in the enclosing stack?, index, kind */
+    holds_globals[i] = outer ? description[0] == 0 && outer[description[1]] : s->use->upvalues[i];
   }
+  if (!in->failed) {
+    scan_code(s, op, code, size, constants, count, holds_globals);
+    report_constants(s, constants, count);
+  }
+  lua_pop(s->L, 1);
+  functions = size_field(in);
+  for (uint64_t i = 0; i < functions && !in->failed; i++)
+    scan_function(s, op, in, holds_globals);
   skip_debug_information(in);
 }
 
@@ -360,6 +440,10 @@ static opcodes *push_opcodes(lua_State *L) {
   op = lua_newuserdatauv(L, sizeof *op, 0);
   /* A main function begins with VARARGPREP. */
   op->gettabup = learn(L, "return x", 1, false);
+  op->getfield = learn(L, "return x.y", 2, false);
+  op->newtable = learn(L, "return {}", 1, false);
+  op->extraarg = learn(L, "return {}", 2, false);
+  op->setlist = learn(L, "return { 1 }", 4, false);
   op->loadk = learn(L, "return 'x'", 1, false);
   op->getupval = learn(L, "local a return function() return a end", 0, true);
   op->gettable = learn(L, "return function(t, k) return t[k] end", 0, true);
@@ -368,13 +452,15 @@ static opcodes *push_opcodes(lua_State *L) {
   return op;
 }
 
-bool lumap_bytecode_globals(lua_State *L, const void *dump, size_t size, int environment, lumap_global_found found,
-                            void *data) {
-  scanner s = {L, {dump, (const unsigned char *)dump + size, false}, *push_opcodes(L), found, data};
+bool lumap_bytecode_names(lua_State *L, const void *dump, size_t size, const lumap_globals_use *use,
+                          lumap_name_found found, void *data) {
+  scanner s = {L, use, found, data};
+  cursor in = {dump, (const unsigned char *)dump + size, false};
+  opcodes op = *push_opcodes(L);
   lua_pop(L, 1);
-  skip(&s.in, HEADER + 1);
-  scan_function(&s, environment - 1);
-  return !s.in.failed;
+  skip(&in, HEADER + 1);
+  scan_function(&s, &op, &in, NULL);
+  return !in.failed;
 }
 
 #endif

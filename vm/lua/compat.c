@@ -103,12 +103,6 @@ void lumap_set_chunk_environment(lua_State *L, int index) {
   lua_setfenv(L, index);
 }
 
-bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
-  (void)L;
-  (void)globals;
-  return false;
-}
-
 void lumap_push_globals(lua_State *L) {
   lua_pushvalue(L, LUA_GLOBALSINDEX);
 }
@@ -204,10 +198,6 @@ void lumap_set_environment(lua_State *L, int index) {
 
 void lumap_set_chunk_environment(lua_State *L, int index) {
   lua_setupvalue(L, index, 1);
-}
-
-bool lumap_is_environment_upvalue(lua_State *L, const void *globals) {
-  return lua_istable(L, -1) && lua_topointer(L, -1) == globals;
 }
 
 void lumap_push_globals(lua_State *L) {

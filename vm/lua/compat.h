@@ -89,10 +89,6 @@ void lumap_set_environment(lua_State *L, int index);
 /* Pops a table and makes it the table of globals of the chunk at `index`, fresh from lumap_load. [-1, +0] */
 void lumap_set_chunk_environment(lua_State *L, int index);
 
-/* Is upvalue `upvalue` of the function at `index`, whose value is on top, the one through which it reads globals? On
- * 5.4: its value is the table of globals. LuaJIT: never. [-0, +0] */
-bool lumap_is_environment_upvalue(lua_State *L, const void *globals);
-
 /* Pushes the table of globals of the state. [-0, +1] */
 void lumap_push_globals(lua_State *L);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/additions.h"
 #include "codec/cdata.h"
 #include "codec/names.h"
 #include "codec/packed.h"
@@ -77,6 +78,7 @@ static int furnish(lua_State *L) {
   require_global(L, "codec");
   require_global(L, "parallel");
   lumap_names_open(L);
+  lumap_additions_open(L);
   return 0;
 }
 

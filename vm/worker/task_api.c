@@ -32,6 +32,13 @@ static int task_scope(lua_State *L) {
   return 1;
 }
 
+/* enter(scope or nil): the call that this state runs from now on; nil: none. */
+static int task_enter(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) lumap_scope_check(L, 1);
+  lumap_scope_enter(L, lua_isnoneornil(L, 1) ? 0 : 1);
+  return 0;
+}
+
 /* log(task, scope, read, values) -> read: reads the entries of the call's log that the task needs, from number `read`
    on, and appends the values that they define to the list. */
 static int task_log(lua_State *L) {
@@ -279,6 +286,7 @@ void lumap_task_api_open(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"info", task_info},
       {"scope", task_scope},
+      {"enter", task_enter},
       {"log", task_log},
       {"entry", task_entry},
       {"items", task_items},

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "codec/additions.h"
 #include "codec/codec.h"
 #include "os/os.h"
 #include "runtime/runtime.h"
@@ -127,6 +128,7 @@ static int prepare(lua_State *L) {
     lua_pushcfunction(L, worker_exit);
     lua_setfield(L, -2, "exit");
     lua_pop(L, 1);
+    lumap_additions_open(L);
   }
   lua_getglobal(L, "require");
   lua_pushliteral(L, "parallel.worker");
