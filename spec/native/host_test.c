@@ -169,6 +169,38 @@ static void lack_of_memory_is_an_ordinary_error(void) {
   CHECK(runtime, "a runtime does not open in %d bytes", MOST);
 }
 
+static void lack_of_memory_does_not_spoil_cdata(void) {
+  enum { STEP = 1500, MOST = 8 << 20 };
+  static const char *const code =
+      "if not jit then return end\n"
+      "local ffi = require 'ffi'\n"
+      "declared = declared or ffi.cdef('struct host_point { int x; double y; };') or true\n"
+      "local point = ffi.new('struct host_point', 3, 4)\n"
+      "local Pair = ffi.typeof('struct { struct host_point at[2]; complex z; }')\n"
+      "local back = codec.decode(codec.encode { point, Pair(), point })\n"
+      "assert(back[1].x == 3 and back[1] == back[3] and ffi.istype(Pair, back[2]))\n"
+      "local list = parallel.map(function(p) return p.x + Pair().z.re, p end, { point }, { backend = 'serial' })\n"
+      "assert(list[1] == 3)\n";
+  for (size_t size = STEP;; size += STEP) {
+    budget memory = {MOST};
+    char message[256] = "";
+    lumap_options options = {.allocator = allocate, .allocator_data = &memory, .worker_count = 1};
+    lumap *runtime = lumap_open(&options, message, sizeof message);
+    size_t spare;
+    lumap_result result;
+    CHECK(runtime, "%s", message);
+    if (!runtime) return;
+    spare = memory.left > size ? memory.left - size : 0;
+    memory.left -= spare;
+    result = run(runtime, code);
+    CHECK(result == LUMAP_OK || strstr(lumap_error_message(runtime), "memory"), "%s", lumap_error_message(runtime));
+    memory.left += spare;
+    CHECK(run(runtime, code) == LUMAP_OK, "with %zu bytes before: %s", size, lumap_error_message(runtime));
+    lumap_close(runtime);
+    if (result == LUMAP_OK) return;
+  }
+}
+
 int main(int argc, char **argv) {
 #define TEST(name)                                                                                                     \
   { #name, name }
@@ -180,6 +212,7 @@ int main(int argc, char **argv) {
       TEST(a_backend_that_is_not_there_is_refused),
       TEST(an_interrupt_ends_a_parallel_call),
       TEST(lack_of_memory_is_an_ordinary_error),
+      TEST(lack_of_memory_does_not_spoil_cdata),
   };
   int status = lumap_worker_main(argc, argv);
   if (status >= 0) return status;

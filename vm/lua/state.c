@@ -25,16 +25,26 @@ static void push_environment(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &environment_key);
 }
 
+/* Raises the error on top. LuaJIT would go on to take the module for one that is being loaded: when memory is there
+   again, it must load. */
+static int fail_to_load(lua_State *L, const char *name) {
+  lumap_push_loaded(L);
+  lua_pushnil(L);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+  return lua_error(L);
+}
+
 static int load_embedded(lua_State *L) {
   const lumap_embedded_module *module = lua_touserdata(L, lua_upvalueindex(1));
   char name[128];
   lua_settop(L, 1);
   snprintf(name, sizeof name, "=%s", module->chunk);
-  if (lumap_load(L, module->code, module->size, name, "b") != 0) return lua_error(L);
+  if (lumap_load(L, module->code, module->size, name, "b") != 0) return fail_to_load(L, module->name);
   push_environment(L);
   lumap_set_chunk_environment(L, -2);
   lua_insert(L, 1);
-  lua_call(L, 1, 1);
+  if (lua_pcall(L, 1, 1, 0) != 0) return fail_to_load(L, module->name);
   return 1;
 }
 
