@@ -66,11 +66,12 @@ function codec.check(value)
 end
 
 --- Teaches a class to cross: objects whose metatable is `class`, or on LuaJIT cdata of the type `class`, are sent as
---- what `pack` makes of them. Registering a name again replaces it. Workers learn registered classes by themselves if
---- `pack` and `unpack` can cross.
+--- what `pack` makes of them; a type of pointers will do, int64_t and uint64_t will not, since they are numbers here.
+--- Registering a name again replaces it. Workers learn registered classes by themselves if `pack` and `unpack` can
+--- cross.
 --- Raises: wrong arguments.
 ---@param name string what stands in the bytes
----@param class table|ffi.ctype* the metatable of the objects, or their C type, which may be that of a pointer
+---@param class table|ffi.ctype* the metatable of the objects, or their C type
 ---@param pack fun(object: any): any
 ---@param unpack fun(value: any): any
 function codec.register(name, class, pack, unpack)
@@ -78,7 +79,7 @@ function codec.register(name, class, pack, unpack)
   local values = { name, class, pack, unpack }
   for i = 1, 4 do
     local kind = type(values[i])
-    if i == 2 and (kind == "table" or core.is_ctype(class)) then kind = expected[2] end
+    if i == 2 and (kind == "table" or core.is_class(class)) then kind = expected[2] end
     if kind ~= expected[i] then
       error(("bad argument #%d to 'register' (%s expected, got %s)"):format(i, expected[i], type(values[i])), 2)
     end

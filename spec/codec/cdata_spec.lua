@@ -254,7 +254,7 @@ describe("registered C types", function()
   end)
 
   it("are C types or metatables, nothing else", function()
-    for _, class in ipairs({ "struct spec_file", ffi.new("int[2]"), ffi.new("int", 1), 5 }) do
+    for _, class in ipairs({ "struct spec_file", ffi.new("int[2]"), ffi.new("int", 1), ffi.typeof("int64_t"), 5 }) do
       local ok, message = pcall(codec.register, "spec.x", class, print, print)
       assert.is_false(ok)
       assert.is_truthy(message:find("bad argument #2 to 'register' (metatable or C type expected", 1, true), message)

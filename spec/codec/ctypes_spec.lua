@@ -140,6 +140,64 @@ backends.each(function(with)
     assert.equal(8, results[1])
   end)
 
+  it("repeats a declaration once in a worker's life, whatever it is made with", function()
+    ffi.cdef("typedef struct { $ v; } spec_box_" .. with().backend .. ";", ffi.typeof("struct { int8_t w; }"))
+    ffi.load("m", true)
+    local numbers = {}
+    for i = 1, 6 do
+      numbers[i] = parallel.map(function(n)
+        return tonumber(require("ffi").typeof("struct { int fresh; }")) + n
+      end, { 0 }, with({ workers = 1 }))[1]
+    end
+    -- Two entries in the VM's table of types for each text that is read, the struct and its member, and no more.
+    for i = 3, 6 do
+      assert.equal(2, numbers[i] - numbers[i - 1])
+    end
+  end)
+
+  it("a module's own metatable takes the place of the one that came with a call", function()
+    local name = "struct spec_owned_" .. with().backend
+    ffi.cdef(name .. " { int v; };")
+    ffi.metatype(name, {
+      __index = {
+        who = function()
+          return "the caller's"
+        end,
+      },
+    })
+    local function ask(object, own)
+      if own then
+        require("ffi").metatype(name, {
+          __index = {
+            who = function()
+              return "the module's"
+            end,
+          },
+        })
+      end
+      return object:who()
+    end
+    local function call(own)
+      return parallel.map(function(object)
+        return ask(object, own)
+      end, { ffi.new(name) }, with({ workers = 1 }))[1]
+    end
+    assert.same({ "the caller's", "the caller's" }, { call(false), call(false) })
+    assert.same({ "the module's", "the module's" }, { call(true), call(false) })
+  end)
+
+  it("a library that was loaded for all is there for all in the worker", function()
+    if not pcall(ffi.load, "libz.so.1", true) then
+      return -- this machine lacks the one library that nothing else here is linked with
+    end
+    ffi.cdef("const char *zlibVersion(void);")
+    local versions = parallel.map(function()
+      local here = require("ffi")
+      return here.string(here.C.zlibVersion())
+    end, { 1 }, with())
+    assert.equal(ffi.string(ffi.C.zlibVersion()), versions[1])
+  end)
+
   it("a type that only the worker has fails the item that gives it, and says what to do", function()
     local name = "struct spec_only_" .. with().backend
     local list = parallel.map(function(n)

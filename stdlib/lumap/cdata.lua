@@ -105,10 +105,12 @@ function cdata.type_of(value)
   return ct and tonumber(ct) == crossing.id and ct or nil
 end
 
---- The number of the type if the value is a type, else nil.
-function cdata.type_number(value)
+--- The number of the type if the value is a type whose objects a registered class can have, else nil: those of 64 bits
+--- are numbers to the codec.
+function cdata.class_number(value)
   local id = tonumber(typeof(value))
-  return is_type(value, id) and id or nil
+  if not is_type(value, id) or ffi.istype("int64_t", value) or ffi.istype("uint64_t", value) then return nil end
+  return id
 end
 
 --- The metatable of the type with this number, or nil; then types within that have one.
@@ -140,18 +142,18 @@ local function count_of(ct, size)
   return count
 end
 
---- An object of the type, for `size` bytes to be copied into; or nil and a message.
+--- An object of the type, for `size` bytes to be copied into, and whether there are floats in it; or nil and a message.
 function cdata.make(ct, size)
   if type(ct) ~= "cdata" then return nil, "a C type expected" end
   local crossing = find(crossings, tonumber(typeof(ct)), study)
   if crossing.way or has_finalizer(crossing.id) then return nil, "an object of a C type that does not cross" end
   if crossing.size then
     if crossing.size ~= size then return nil, "an object of the wrong size" end
-    return ffi.new(ct)
+    return ffi.new(ct), ctypes.has_floats(crossing.id)
   end
   local count = count_of(ct, size)
   if not count then return nil, "an object of the wrong size" end
-  return ffi.new(ct, count)
+  return ffi.new(ct, count), ctypes.has_floats(crossing.id)
 end
 
 --- Makes the bytes of a stranger, which are now those of the object, safe to read; false if that would change their

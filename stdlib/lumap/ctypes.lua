@@ -324,11 +324,12 @@ end
 
 --- Runs a plan over `size` bytes: a list of runs of floats, and of parts that are repeated.
 local function scrub(plan, at, size)
-  for _, step in ipairs(plan) do
+  for i = 1, #plan do
+    local step = plan[i]
     local count = step.count or math.floor((size - step.offset) / (step.stride or step.width))
     if step.plan then
-      for i = 0, count - 1 do
-        if not scrub(step.plan, at + (step.offset + i * step.stride), step.stride) then return false end
+      for k = 0, count - 1 do
+        if not scrub(step.plan, at + (step.offset + k * step.stride), step.stride) then return false end
       end
     elseif not scrub_run(at + step.offset, step.width, count, step.in_union) then
       return false
@@ -374,14 +375,19 @@ end
 
 local plans = {}
 
---- Makes an object of the type at `memory`, whose bytes came from a stranger, safe to read. false: that would change
---- its meaning.
-function ctypes.scrub(id, memory, size)
+--- Are there floats in objects of the type with this number?
+function ctypes.has_floats(id)
   if not plans[id] then
     plans[id] = {}
     add_floats(plans[id], id, 0, false)
   end
-  if not plans[id][1] then return true end
+  return plans[id][1] ~= nil
+end
+
+--- Makes an object of the type at `memory`, whose bytes came from a stranger, safe to read. false: that would change
+--- its meaning.
+function ctypes.scrub(id, memory, size)
+  if not ctypes.has_floats(id) then return true end
   return scrub(plans[id], ffi.cast(bytes_pointer, memory), size)
 end
 

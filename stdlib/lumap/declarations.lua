@@ -22,6 +22,7 @@ local declarations = {
   metatables = {}, -- number of a C type -> { ctype, metatable }
   installed = {},  -- number of a C type -> the metatable that a call's stands in for
   libraries = {},  -- names given to ffi.load, in order
+  kept = {},       -- name -> library that this state loaded for all because another one had
   ffi = {},        -- the library as it is before anybody can replace its functions, and without what stands in here
 }
 for name, value in pairs(ffi) do declarations.ffi[name] = value end
@@ -29,20 +30,31 @@ for name, value in pairs(ffi) do declarations.ffi[name] = value end
 local texts, metatables, installed = declarations.texts, declarations.metatables, declarations.installed
 local done, named = {}, {}
 
-local function note_text(text, ...)
+--- What a declaration is known by: its text, and what is in the place of each $ there, a name, a number or a type (for
+--- which any object of it will do). nil for what ffi.cdef refuses.
+local function key_of(text, ...)
   local count = select("#", ...)
-  if count > 0 then
-    -- In the place of a $ stands a name, a number, or a type, for which any object of it will do.
-    local record = { "cdef", text, ... }
-    for i = 3, count + 2 do
-      local kind = type(record[i])
-      if kind == "cdata" then record[i] = typeof(record[i]) elseif kind ~= "string" and kind ~= "number" then return end
-    end
-    texts[#texts + 1] = record
-  elseif not done[text] then
-    done[text] = true
-    texts[#texts + 1] = { "cdef", text }
+  if count == 0 then return text end
+  local parts = { text }
+  for i = 1, count do
+    local part = select(i, ...)
+    local kind = type(part)
+    if kind == "cdata" then part = tonumber(typeof(part)) end
+    if kind ~= "cdata" and kind ~= "string" and kind ~= "number" then return nil end
+    parts[i + 1] = kind .. part
   end
+  return table.concat(parts, "\0")
+end
+
+local function note_text(text, ...)
+  local key = key_of(text, ...)
+  if not key or done[key] then return end
+  done[key] = true
+  local record = { "cdef", text, ... }
+  for i = 3, #record do
+    if type(record[i]) == "cdata" then record[i] = typeof(record[i]) end
+  end
+  texts[#texts + 1] = record
 end
 
 local function note_library(name, is_global)
@@ -50,7 +62,10 @@ local function note_library(name, is_global)
     named[name] = true
     declarations.libraries[#declarations.libraries + 1] = name
   end
-  if is_global then texts[#texts + 1] = { "load", name } end
+  if is_global and named[name] ~= "global" then
+    named[name] = "global"
+    texts[#texts + 1] = { "load", name }
+  end
 end
 
 declarations.note_library = note_library
@@ -65,10 +80,14 @@ end
 --- Does again in this state what another one recorded. What fails is left out: what needs it says so.
 function declarations.repeat_text(record)
   if record[1] == "load" then
+    if named[record[2]] == "global" then return end
+    local ok, library = pcall(load, record[2], true)
+    if not ok then return end
     note_library(record[2], true)
-    pcall(load, record[2], true)
-  elseif #record > 2 or not done[record[2]] then
-    if pcall(cdef, unpack(record, 2)) then note_text(unpack(record, 2)) end
+    -- Collected, it would be closed.
+    declarations.kept[record[2]] = library
+  elseif not done[key_of(unpack(record, 2))] and pcall(cdef, unpack(record, 2)) then
+    note_text(unpack(record, 2))
   end
 end
 
@@ -93,8 +112,9 @@ if core.worker() then
   -- were spread.
   function ffi.cdef(...)
     local text = ...
-    if type(text) ~= "string" then return cdef(...) end
-    if select("#", ...) == 1 and done[text] then return end
+    local key = type(text) == "string" and key_of(...)
+    if not key then return cdef(...) end
+    if done[key] then return end
     local ok, message = pcall(cdef, ...)
     if not ok then error(message, 2) end
     note_text(...)

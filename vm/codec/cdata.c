@@ -49,11 +49,11 @@ static void call_with(lua_State *L, const char *name, int index, int results) {
   lua_call(L, 1, results);
 }
 
-bool lumap_is_ctype(lua_State *L, int index) {
+bool lumap_cdata_is_class(lua_State *L, int index) {
   bool found;
   if (lua_type(L, index) != LUMAP_TCDATA) return false;
   index = lua_absindex(L, index);
-  call_with(L, "type_number", index, 1);
+  call_with(L, "class_number", index, 1);
   found = !lua_isnil(L, -1);
   lua_pop(L, 1);
   return found;
@@ -61,7 +61,7 @@ bool lumap_is_ctype(lua_State *L, int index) {
 
 void lumap_cdata_push_class_key(lua_State *L, int index) {
   if (lua_type(L, index) == LUMAP_TCDATA)
-    call_with(L, "type_number", lua_absindex(L, index), 1);
+    call_with(L, "class_number", lua_absindex(L, index), 1);
   else
     lua_pushvalue(L, index);
 }
@@ -365,14 +365,16 @@ static void push_number(lumap_decoder *d, const unsigned char *bytes, uint64_t s
 static void make_object(lumap_decoder *d, const unsigned char *bytes, size_t size) {
   lua_State *L = d->L;
   int type = lua_gettop(L);
+  bool has_floats;
   push_function(L, "make");
   lua_pushvalue(L, type);
   lua_pushnumber(L, (lua_Number)size);
   lua_call(L, 2, 2);
   if (lua_isnil(L, type + 1)) lumap_decoder_bad(d, lua_tostring(L, type + 2));
+  has_floats = lua_toboolean(L, type + 2);
   lua_settop(L, type + 1);
   if (size) memcpy((void *)(uintptr_t)lua_topointer(L, -1), bytes, size);
-  if (trust_in(d) == STRANGER) {
+  if (has_floats && trust_in(d) == STRANGER) {
     push_function(L, "scrub");
     lua_pushvalue(L, type + 1);
     lua_pushlightuserdata(L, (void *)(uintptr_t)lua_topointer(L, type + 1));

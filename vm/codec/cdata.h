@@ -33,7 +33,7 @@ void lumap_get_declaration(lumap_decoder *d);
 /* Pushes what a registered class at `index` is found by: the number of a C type, else the value itself. [-0, +1] */
 void lumap_cdata_push_class_key(lua_State *L, int index);
 
-/* Is the value at `index` a C type? [-0, +0] */
-bool lumap_is_ctype(lua_State *L, int index);
+/* Is the value at `index` a C type whose objects can have a registered class? [-0, +0] */
+bool lumap_cdata_is_class(lua_State *L, int index);
 
 #endif

@@ -85,17 +85,17 @@ static int core_register(lua_State *L) {
   return 0;
 }
 
-/* is_ctype(value) -> boolean */
-static int core_is_ctype(lua_State *L) {
+/* is_class(value) -> boolean: a C type that can be registered */
+static int core_is_class(lua_State *L) {
   luaL_checkany(L, 1);
-  lua_pushboolean(L, lumap_is_ctype(L, 1));
+  lua_pushboolean(L, lumap_cdata_is_class(L, 1));
   return 1;
 }
 
 void lumap_core_open_codec(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"encode", core_encode},     {"decode", core_decode},     {"check", core_check},
-      {"register", core_register}, {"is_ctype", core_is_ctype}, {NULL, NULL},
+      {"register", core_register}, {"is_class", core_is_class}, {NULL, NULL},
   };
   static const luaL_Reg methods[] = {{NULL, NULL}};
   lumap_core_class(L, bytes_type, methods, collect_bytes);
