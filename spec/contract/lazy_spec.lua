@@ -150,7 +150,7 @@ backends.each(function(with)
         break
       end
     end
-    assert.is_true(pulled <= 420, pulled .. " items were pulled")
+    assert.is_true(pulled <= 450, pulled .. " items were pulled")
   end)
 
   it("with errors = 'finish' an iterator leaves failed items out and raises at the end", function()

@@ -15,8 +15,12 @@ local core = require "lumap.core"
 local chunking = require "parallel.chunking"
 local Error = require "parallel.error"
 
--- Chunks a worker has: one that it runs and one that waits for it, so that it never waits for the caller.
+-- Chunks a worker has: one that it runs and one that waits for it, so that it never waits for the caller. On a busy
+-- machine the caller gets its turn late: of chunks that take little, as many as take QUEUED_SECONDS, but not more than
+-- MOST_AHEAD, wait in the pool's queue.
 local CHUNKS_AHEAD = 2
+local MOST_AHEAD = 16
+local QUEUED_SECONDS = 0.02
 -- Default of the option `ahead`, in chunks a worker.
 local AHEAD_CHUNKS = 4
 -- What is running is given this long to end after an interrupt before its workers are ended.
@@ -197,7 +201,7 @@ function Call:allowed(size)
   local ahead = self.ahead
   if ahead then
     -- Each worker gets its share of what may be under way.
-    size = math.min(size, math.max(1, math.floor(ahead / self.window)))
+    size = math.min(size, math.max(1, math.floor(ahead / (CHUNKS_AHEAD * self.pool.workers))))
   else
     ahead = AHEAD_CHUNKS * self.pool.workers * size
   end
@@ -215,6 +219,16 @@ function Call:send_items()
   local sent = self:send(self.next, left and math.min(size, left) or size)
   self.next = self.next + sent
   return sent > 0
+end
+
+--- Learns from a chunk that took `busy` seconds how large the next ones shall be, and how many shall wait.
+function Call:learn(items, busy)
+  self.observe(items, busy)
+  if self.window == math.huge then return end
+  local mean = self.chunk_seconds and (self.chunk_seconds + busy) / 2 or busy
+  self.chunk_seconds = mean
+  local waiting = math.max(CHUNKS_AHEAD, math.min(MOST_AHEAD, QUEUED_SECONDS / math.max(mean, 1e-9)))
+  self.window = self.pool.workers * waiting
 end
 
 --- Keeps the workers supplied. True: the source is slow, so there may be results to take before it is asked again.
@@ -357,7 +371,7 @@ function Call:receive(place, seconds, how)
       local values = done
       -- A fold gives one value for all its items.
       if self.merges then done = count end
-      self.observe(done, busy)
+      self:learn(done, busy)
       if self:settle_results(place, first, done, worker, count) then return first, done, worker, values end
     end
     if outcome == "died" or outcome == "memory" or outcome == "start" then

@@ -25,6 +25,8 @@ end
 --- Starts workers. `opts` have been checked.
 local function start(opts, level)
   local backend = opts.backend or options.default_backend(level + 1)
+  -- Made at the top level of a module that a worker loads: each worker would start workers, which load the module...
+  if core.loading then backend = "serial" end
   local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
   local ok, made = pcall(core.pool, backend, workers, opts.init)
   if not ok then
@@ -73,9 +75,10 @@ Pool.ProcessPool = with_backend("ProcessPool", "process")
 local warm = {}
 local warm_by_init = setmetatable({}, { __mode = "k" })
 
---- The warm pool for a call of the module's verbs.
+--- The warm pool for a call of the module's verbs. In a worker that is one that runs on the worker itself, whatever the
+--- options: so calls nest to any depth without more threads, and without one waiting for another that has no thread.
 function Pool.warm(opts, level)
-  local backend = opts.backend or options.default_backend(level + 1)
+  local backend = core.worker() and "serial" or opts.backend or options.default_backend(level + 1)
   local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
   local pools = warm
   if opts.init then

@@ -72,12 +72,21 @@ return function(api)
     return { kind = message:find("not enough memory", 1, true) and "memory" or "error", message = message }
   end
 
+  --- pcall for what reads what a call brings along: modules are loaded meanwhile, whose pools must not multiply.
+  local function loading(read, ...)
+    core.loading = true
+    local outcome = pack(pcall(read, ...))
+    core.loading = false
+    return unpack(outcome, 1, outcome.n)
+  end
+
   --- Runs the pool's init function, whose globals are the worker's own.
   local function run_init()
     local bytes, values = init, {}
     init = nil
     local ok, failure = xpcall(function()
-      api.entry(api.scope(_G), bytes, values)
+      local ok, refusal = loading(api.entry, api.scope(_G), bytes, values)
+      if not ok then error(refusal, 0) end
       libraries.keep(values.additions)
       values[1]()
     end, handler)
@@ -311,7 +320,9 @@ return function(api)
     local items, spread, failures
     if kind == "values" then
       items = core.new_list(count)
-      spread, failures = api.items(task, context.scope, items)
+      local ok
+      ok, spread, failures = loading(api.items, task, context.scope, items)
+      if not ok then error(spread, 0) end
     elseif plan.mode == "map" then
       local finished
       finished, done, columns, errors, items = run_numbers(context, task, call, kind, first, count)
@@ -335,7 +346,7 @@ return function(api)
     if init then run_init() end
     if init_error then return fail_all(task, context, count, init_error) end
     if not context.failed then
-      local ok, failure = pcall(read_log, context, task)
+      local ok, failure = loading(read_log, context, task)
       if not ok then context.failed = { kind = "decode", message = tostring(failure) } end
     end
     if context.failed then return fail_all(task, context, count, context.failed) end

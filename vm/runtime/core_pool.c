@@ -60,6 +60,7 @@ static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup
   int top = lua_gettop(L);
   lua_getglobal(L, "package");
   lumap_put_u8(setup, runtime->ignore_environment);
+  lumap_put_u8(setup, (unsigned char)(runtime->depth + 1));
   lumap_put_string(setup, runtime->program ? runtime->program : "", runtime->program ? strlen(runtime->program) : 0);
   for (int i = 0; i < 2; i++) {
     size_t size;
@@ -85,6 +86,14 @@ static int collect_setup(lua_State *L) {
   return 0;
 }
 
+/* Raises when pools are nested so deep that it must be a mistake. */
+static void check_depth(lua_State *L, const lumap_runtime *runtime, const lumap_backend *backend) {
+  int limit = backend == &lumap_backend_serial ? LUMAP_MAX_DEPTH_SERIAL : LUMAP_MAX_DEPTH;
+  if (runtime->depth >= limit)
+    luaL_error(L, "pools are nested %d deep here: is one used at the top level of a module that its workers load?",
+               runtime->depth);
+}
+
 /* pool(backend, workers, init or nil) -> pool */
 static int core_pool(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
@@ -100,6 +109,7 @@ static int core_pool(lua_State *L) {
   pool_object *self;
   lua_settop(L, 3);
   if (!options.backend) return luaL_error(L, "there is no back-end '%s' in this build", lua_tostring(L, 1));
+  check_depth(L, runtime, options.backend);
   if (options.backend == &lumap_backend_process) {
     if (!runtime->program)
       return luaL_error(L,

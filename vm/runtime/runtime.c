@@ -92,6 +92,7 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   if (!runtime) goto no_memory;
   runtime->executor = options->executor;
   runtime->worker = options->worker;
+  runtime->depth = options->depth;
   runtime->control = options->control;
   runtime->worker_count = options->worker_count;
   runtime->stop_signal = options->stop_signal;

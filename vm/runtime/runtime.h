@@ -15,12 +15,18 @@
 #include "lua/state.h"
 #include "os/os.h"
 
+/* How deep pools may be nested: a pool in an item of a pool's worker is one deeper. Those that run on the worker itself
+ * cost a state each, those with workers of their own multiply. Each limit is far beyond what makes sense: it ends what
+ * would go on for ever. */
+enum { LUMAP_MAX_DEPTH = 4, LUMAP_MAX_DEPTH_SERIAL = 100 };
+
 typedef struct lumap_runtime {
   /* Fixed after open. */
   lua_State *L;
   const lumap_executor *executor;
   int worker;             /* number of the worker that this state is, from 1; 0: a main state */
   lumap_control *control; /* the worker's; NULL in a main state */
+  int depth;              /* of the pool that it is a worker of, from 1; 0: a main state */
   int worker_count;       /* default size of a pool; 0: not set */
   char *backend;          /* default back-end; NULL: not set */
   char *program;          /* worker program of process workers; NULL: not found */
@@ -41,6 +47,7 @@ typedef struct lumap_runtime_options {
   lumap_state_options state;
   const lumap_executor *executor; /* what workers run; borrowed */
   int worker;
+  int depth;
   lumap_control *control;
   int worker_count;
   const char *backend, *program; /* copied */

@@ -79,6 +79,7 @@ static void worker_interrupt(void *executor) {
 /* The parts of a setup, as core_pool.c writes them. */
 typedef struct setup_parts {
   bool ignore_environment;
+  int depth;
   char *program, *path, *cpath;
   const unsigned char *init;
   size_t init_size;
@@ -93,6 +94,7 @@ static char *get_text(lumap_reader *in) {
 static lumap_status read_setup(const lumap_bytes *setup, setup_parts *parts, lumap_error *error) {
   lumap_reader in = {setup->data, setup->size, 0, false};
   parts->ignore_environment = lumap_get_u8(&in) != 0;
+  parts->depth = lumap_get_u8(&in);
   parts->program = get_text(&in);
   parts->path = get_text(&in);
   parts->cpath = get_text(&in);
@@ -175,6 +177,9 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   if (status != LUMAP_E_OK) goto done;
   options.state =
       (lumap_state_options){.ignore_environment = parts.ignore_environment, .path = parts.path, .cpath = parts.cpath};
+  options.depth = parts.depth;
+  /* A child process is ours: nobody else has handlers there. */
+  options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
   self->runtime = lumap_runtime_open(&options, error);
   status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
