@@ -19,6 +19,8 @@ local DEEPEST, LONGEST = 40, 256 * 1024
 local MOST_MADE = 16384
 -- Members of a type without a name. Each is an argument in a call.
 local MOST_MEMBERS = 4000
+-- Bytes of such a type when it is not laid out as compilers do.
+local MOST_PADDED = 64 * 1024
 
 local name_of_form = {}
 for name, code in pairs(form) do name_of_form[code] = name end
@@ -84,6 +86,9 @@ end
 
 local function parse_member(input, depth)
   local member = { name = get_name(input, true), offset = get_varint(input), form = get_u8(input) }
+  if (member.name == "") ~= (member.form == member_form.transparent) then
+    refuse("a bad name in the description of a C type")
+  end
   if member.form == member_form.bits then
     member.at, member.bits = get_u8(input), get_u8(input)
   elseif member.form == member_form.constant then
@@ -174,35 +179,40 @@ local function make(trust, size, text, ...)
   return ct
 end
 
---- The attribute that brings a member of a packed struct from where the one before it ends to its own offset.
-local function place(offset, ends)
-  local alignment = 1
-  while math.ceil(ends / alignment) * alignment < offset do alignment = alignment * 2 end
-  return alignment > 1 and (" __attribute__((aligned(%d)))"):format(alignment) or ""
+--- Words for room of so many bits in a packed struct. What has no name is no part of a description.
+local function pad(lines, bits)
+  while bits > 0 do
+    -- Of a whole word the VM would make an ordinary member.
+    local some = math.min(bits, 31)
+    lines[#lines + 1] = ("uint32_t : %d;"):format(some)
+    bits = bits - some
+  end
 end
 
---- Words for the members, and the types in them. `placed`: each says where it belongs.
+--- Words for the members, and the types in them. `placed`: the struct is packed, and room is left where there was some.
 local function spell_members(node, trust, placed)
-  if #node > MOST_MEMBERS then refuse("a C type with too many members") end
+  if #node > MOST_MEMBERS or node.size > MOST_PADDED and placed then refuse("a C type with too many members") end
   local lines, types, ends = {}, {}, 0
   for i, member in ipairs(node) do
-    local before, after, inner = "", "", member.type
+    local before, after, inner, bits = "", "", member.type, nil
+    local at = 8 * member.offset + (member.at or 0)
     if member.form == member_form.bits then
-      after = " : " .. member.bits
+      after, bits = " : " .. member.bits, member.bits
     elseif member.form == member_form.constant then
-      before, after = "static const ", " = " .. ("%.0f"):format(member.value)
-    elseif placed then
-      after = place(member.offset, ends)
+      before, after, at, bits = "static const ", " = " .. ("%.0f"):format(member.value), ends, 0
     end
     if inner.form == "variable" then
-      inner, after = inner.type, "[?]" .. after
+      inner, after, bits = inner.type, "[?]", 0
     end
     types[i] = build(inner, trust)
-    if node.form == "struct" and member.form ~= member_form.constant then
-      ends = member.offset + (ffi.sizeof(types[i]) or 0)
+    if placed then
+      if at < ends or at > 8 * node.size then refuse("a struct whose layout cannot be made here") end
+      pad(lines, at - ends)
     end
-    lines[i] = before .. "$ " .. member.name .. after .. ";"
+    ends = at + (bits or 8 * ffi.sizeof(types[i]))
+    lines[#lines + 1] = before .. "$ " .. member.name .. after .. ";"
   end
+  if placed and node.variable == 0 then pad(lines, 8 * node.size - ends) end
   return table.concat(lines, " "), types
 end
 
@@ -210,7 +220,7 @@ end
 local function make_struct(node, trust)
   local anonymous = string.char(form[node.form], naming.anonymous) .. node.rest
   for _, placed in ipairs({ false, true }) do
-    local body, types = spell_members(node, trust, placed)
+    local body, types = spell_members(node, trust, placed and node.form == "struct")
     local attributes = placed and (" __attribute__((packed, aligned(%d)))"):format(2 ^ node.alignment) or ""
     local ct = make(trust, #node, node.form .. " { " .. body .. " }" .. attributes, unpack(types))
     if ctypes.describe(tonumber(ct)) == anonymous then return ct end

@@ -170,7 +170,10 @@ local function describe_struct(id, info)
   local name = name_of(id, info)
   if not info.size then return char(form.named, form[word_of(info)]) .. name end
   local list = {}
-  for member in members(info) do list[#list + 1] = describe_member(member) end
+  for member in members(info) do
+    -- Bits without a name only make room.
+    if member.name or kind_of(member) == ATTRIBUTE then list[#list + 1] = describe_member(member) end
+  end
   local alignment, variable = band(rshift(info.info, 16), 15), has(info, VARIABLE) and 1 or 0
   return char(form[word_of(info)]) .. name .. varint(info.size) .. char(alignment, variable) .. varint(#list)
     .. concat(list)
