@@ -8,8 +8,10 @@ local interpreter = require("spec.support.interpreter")
 local folder = os.getenv("LUMAP_NATIVE") or interpreter.build .. "/native"
 
 -- What each is about, in words that tell which runs it belongs to: that of the ThreadSanitizer takes what has threads.
+local suffix = interpreter.name == "lumap54" and "54" or ""
 local programs = {
-  [interpreter.name == "lumap54" and "host_test54" or "host_test"] = "liblumap (a host with threads and processes)",
+  ["memory_test" .. suffix] = "vm/codec and calls",
+  ["host_test" .. suffix] = "liblumap (a host with threads and processes)",
   os_test = "vm/os (clocks, threads, processes)",
   backend_test = "vm/backend (serial, threads, processes)",
 }

@@ -174,13 +174,19 @@ void lumap_encode_undo(lumap_encoder *e, lua_State *L, int scope) {
 
 /* ---- references, names, objects of the log ------------------------------------------------------------------ */
 
+void lumap_sink_share(lumap_encoder *e, uint64_t offset) {
+  /* Without memory the object's tag may never have been written. */
+  check_memory(e);
+  if (!e->sink.is_log) e->sink.out->data[offset - e->sink.base] |= LUMAP_SHARED;
+}
+
 bool lumap_put_reference(lumap_encoder *e, const void *object) {
   lumap_sink *sink = &e->sink;
   uint64_t *hit = lumap_map_find(sink->seen, object);
   uint64_t offset;
   if (!hit) return false;
   offset = *hit >> 8;
-  if (!sink->is_log) sink->out->data[offset - sink->base] |= LUMAP_SHARED;
+  lumap_sink_share(e, offset);
   lumap_put_u8(sink->out, LUMAP_TAG_REF);
   lumap_put_varint(sink->out, offset);
   return true;
@@ -424,6 +430,7 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   e->runs_user_code = true;
   code = lua_pcall(L, 1, 1, 0);
   e->runs_user_code = false;
+  if (lumap_is_out_of_memory(L, code)) lua_error(L);
   if (code != 0) refuse_packing(e, record, step);
   lumap_sink_remember(e, index);
   *lumap_map_find(e->sink.seen, lua_topointer(L, index)) |= LUMAP_SCOPE_IS_PACKED;
@@ -681,7 +688,7 @@ void lumap_log_classes(lua_State *L, int scope) {
       lua_pushvalue(L, -3);
       lua_pushboolean(L, with_metatable);
       code = lua_pcall(L, 3, 0, 0);
-      if (code == LUA_ERRMEM) lua_error(L);
+      if (lumap_is_out_of_memory(L, code)) lua_error(L);
       sent = code == 0;
       if (sent) break;
       /* The metatable of a library's userdata does not cross; the worker learns it from the first object that it makes.
@@ -735,7 +742,7 @@ static void log_addition(lua_State *L, int scope, int index, lumap_step *step) {
   lua_pushlightuserdata(L, step);
   code = lua_pcall(L, 3, 0, 0);
   if (code == 0) return;
-  if (code == LUA_ERRMEM) lua_error(L);
+  if (lumap_is_out_of_memory(L, code)) lua_error(L);
   rewind_log(L, scope, mark, globals);
   log_record(L, scope, LUMAP_RECORD_REFUSED, step->text, -1, step);
 }

@@ -60,6 +60,9 @@ bool lumap_put_reference(lumap_encoder *e, const void *object);
 /* Notes that the object at `index` begins here, in the log for as long as the call lasts. Returns its offset. */
 uint64_t lumap_sink_remember(lumap_encoder *e, int index);
 
+/* Something refers to the object at `offset`: sets SHARED in its tag. Raises if memory has run out. */
+void lumap_sink_share(lumap_encoder *e, uint64_t offset);
+
 /* SHARED for objects of the log: what refers to them may come when their bytes are gone. */
 static inline unsigned lumap_sink_tag(const lumap_encoder *e, unsigned tag) {
   return e->sink.is_log ? tag | LUMAP_SHARED : tag;

@@ -220,7 +220,7 @@ static void put_upvalue(lumap_encoder *e, int index, int number, uint64_t offset
     lumap_put_u8(e->sink.out, LUMAP_TAG_GLOBALS);
   } else if ((hit = lumap_map_find(e->sink.seen, cell)) != NULL) {
     uint64_t where = *hit;
-    if (!e->sink.is_log) e->sink.out->data[(where >> 8) - e->sink.base] |= LUMAP_SHARED;
+    lumap_sink_share(e, where >> 8);
     lumap_put_u8(e->sink.out, LUMAP_TAG_CELL_REF);
     lumap_put_varint(e->sink.out, where >> 8);
     lumap_put_u8(e->sink.out, (unsigned)(where & 0xff));
@@ -272,6 +272,7 @@ static void get_code(lumap_decoder *d) {
   unsigned tag = lumap_get_u8(&d->in);
   const unsigned char *code;
   size_t size;
+  int status;
   if (tag == LUMAP_TAG_CODE_REF) {
     if (!lumap_decoder_push_object(d, lumap_get_varint(&d->in)) || lua_type(L, -1) != LUA_TSTRING)
       lumap_decoder_bad(d, "a reference to code that is not there");
@@ -289,7 +290,9 @@ static void get_code(lumap_decoder *d) {
     lua_pushlstring(L, (const char *)code, size);
     if (d->in_log) lumap_decoder_remember(d, offset);
   }
-  if (lumap_load(L, code, size, "=?", "b") != 0) lumap_decoder_bad(d, "bytecode that does not load");
+  status = lumap_load(L, code, size, "=?", "b");
+  if (status == LUA_ERRMEM) lua_error(L);
+  if (status != 0) lumap_decoder_bad(d, "bytecode that does not load");
   lua_remove(L, -2);
 }
 

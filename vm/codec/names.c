@@ -283,7 +283,7 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index) {
 }
 
 bool lumap_names_resolve(lua_State *L, int parts) {
-  int base = lua_gettop(L) - parts;
+  int base = lua_gettop(L) - parts, code;
   bool found = true;
   if (strcmp(lua_tostring(L, base + 1), "_G") == 0) {
     lumap_names_push_standard_globals(L);
@@ -295,7 +295,9 @@ bool lumap_names_resolve(lua_State *L, int parts) {
     lua_pop(L, 1);
     lua_getglobal(L, "require");
     lua_pushvalue(L, base + 1);
-    if (lua_pcall(L, 1, 1, 0) != 0) {
+    code = lua_pcall(L, 1, 1, 0);
+    if (lumap_is_out_of_memory(L, code)) lua_error(L);
+    if (code != 0) {
       const char *text = lua_tostring(L, -1);
       lua_pushfstring(L, "module '%s' cannot be loaded: %s", lua_tostring(L, base + 1), text ? text : "(no message)");
       lua_remove(L, -2);

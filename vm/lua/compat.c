@@ -305,6 +305,11 @@ void lumap_collector_restore(lua_State *L, bool was_running) {
   if (was_running) lua_gc(L, LUA_GCRESTART, 0);
 }
 
+bool lumap_is_out_of_memory(lua_State *L, int code) {
+  return code == LUA_ERRMEM ||
+         (code != 0 && lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "not enough memory") == 0);
+}
+
 void lumap_ignore_environment(lua_State *L) {
   lua_pushboolean(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");

@@ -117,6 +117,9 @@ void lumap_describe_error(lua_State *L);
 bool lumap_collector_stop(lua_State *L);
 void lumap_collector_restore(lua_State *L, bool was_running);
 
+/* Did a protected call that gave `code` end for lack of memory, the VM's or ours? Its error is on top. [-0, +0] */
+bool lumap_is_out_of_memory(lua_State *L, int code);
+
 /* Calls `body` with `data` as its only argument, a light userdata, in protected mode. Result as lua_pcall: the error is
  * then on top. Raises nothing, not even when memory runs out before the call. [-0, +0 or +1] */
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data);

@@ -44,11 +44,12 @@ static int decode_protected(lua_State *L) {
 
 /* decode(bytes, with_functions) -> value; the collector rests meanwhile */
 static int core_decode(lua_State *L) {
-  bool was_running = lumap_collector_stop(L);
+  bool was_running;
   int code;
   lua_settop(L, 2);
   lua_pushcfunction(L, decode_protected);
   lua_insert(L, 1);
+  was_running = lumap_collector_stop(L);
   code = lua_pcall(L, 2, 1, 0);
   lumap_collector_restore(L, was_running);
   return code == 0 ? 1 : lua_error(L);
@@ -65,14 +66,17 @@ static int check_protected(lua_State *L) {
 
 /* check(value, label or nil) -> true | nil, message; a path begins with the label. */
 static int core_check(lua_State *L) {
+  int code;
   lua_settop(L, 2);
   lua_pushcfunction(L, check_protected);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
-  if (lua_pcall(L, 2, 0, 0) == 0) {
+  code = lua_pcall(L, 2, 0, 0);
+  if (code == 0) {
     lua_pushboolean(L, 1);
     return 1;
   }
+  if (lumap_is_out_of_memory(L, code)) return lua_error(L);
   lua_pushnil(L);
   lua_insert(L, -2);
   return 2;

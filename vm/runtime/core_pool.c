@@ -332,7 +332,7 @@ static int job_values(lua_State *L) {
   for (int i = 1; i <= 5; i++)
     lua_pushvalue(L, i);
   code = lua_pcall(L, 6, 0, 0);
-  if (code == LUA_ERRMEM) return lua_error(L);
+  if (lumap_is_out_of_memory(L, code)) return lua_error(L);
   if (code != 0 && p.e) {
     push_scope(L);
     lumap_encode_undo(p.e, L, lua_gettop(L));

@@ -92,11 +92,12 @@ static int read_items(lua_State *L) {
 static int task_items(lua_State *L) {
   lumap_task *task = to_task(L);
   uint64_t began = lumap_clock_ns();
-  bool was_running = lumap_collector_stop(L);
+  bool was_running;
   int code;
   lua_settop(L, 3);
   lua_pushcfunction(L, read_items);
   lua_insert(L, 1);
+  was_running = lumap_collector_stop(L);
   code = lua_pcall(L, 3, 2, 0);
   lumap_collector_restore(L, was_running);
   if (code != 0) return lua_error(L);
@@ -218,7 +219,7 @@ static int task_finish(lua_State *L) {
   lumap_bytes_clear(&task->payload);
   lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
   while ((code = protect(L, write_columns, &w)) != 0) {
-    if (code == LUA_ERRMEM || !w.e) return lua_error(L);
+    if (lumap_is_out_of_memory(L, code) || !w.e) return lua_error(L);
     lumap_encode_undo(w.e, L, 2);
     refuse_result(L, 4, w.at);
   }
