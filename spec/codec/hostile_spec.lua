@@ -2,7 +2,7 @@
 --
 -- codec.decode takes any bytes: it gives a value or raises an error that names the offset, in bounded time and memory.
 
-local describe, it, assert = describe, it, assert
+local describe, it, assert, teardown = describe, it, assert, teardown
 require("spec.support.globals")()
 
 local codec = require("codec")
@@ -215,5 +215,162 @@ describe("a count", function()
     ]]
     local result = interpreter.run_code(script, { seconds = 30 })
     assert.same({ stdout = interpreter.sanitized and result.stdout or "true\ttrue\n", stderr = "", code = 0 }, result)
+  end)
+end)
+
+-- ---- attacks by hand: FORMAT.md has the bytes -----------------------------------------------------------------------
+
+local function varint(number)
+  local bytes = {}
+  while number >= 128 do
+    bytes[#bytes + 1] = string.char(number % 128 + 128)
+    number = math.floor(number / 128)
+  end
+  return table.concat(bytes) .. string.char(number)
+end
+
+local version = codec.encode(0):sub(1, 1)
+
+--- A message of one list, whose hints are honest, around `body`.
+local function message(body)
+  return version .. "\16\0\0" .. body .. "\36"
+end
+
+--- Bytes that a decode takes, its garbage included: the collector rests meanwhile anyway.
+local function memory_of_decode(bytes)
+  collectgarbage()
+  collectgarbage()
+  collectgarbage("stop")
+  local before = collectgarbage("count")
+  pcall(codec.decode, bytes)
+  local taken = (collectgarbage("count") - before) * 1024
+  collectgarbage("restart")
+  return taken
+end
+
+describe("memory", function()
+  local SIZE = 72000
+  local distinct = {}
+  for i = 1, SIZE / 4 do
+    distinct[i] = "\67" .. string.char(i % 256, math.floor(i / 256) % 256, 65)
+  end
+  local keys = {}
+  for i = 1, 129 do
+    keys[i] = "\66" .. string.char(i, 65)
+  end
+  local attacks = {
+    ["tables that claim long lists"] = message(("\16" .. varint(SIZE) .. "\0\36"):rep(math.floor(SIZE / 6))),
+    ["tables that claim many pairs"] = message(("\16\0\255\36"):rep(math.floor(SIZE / 4))),
+    ["tables in tables that claim long lists"] = version
+      .. ("\16" .. varint(SIZE) .. "\255"):rep(149)
+      .. ("\129"):rep(SIZE),
+    ["packed lists that claim many pairs"] = message(("\20\1\0\255\36"):rep(math.floor(SIZE / 5))),
+    ["tables that something may refer to"] = message(("\17\0\0\36"):rep(math.floor(SIZE / 4))),
+    ["tables that are announced"] = message(("\25"):rep(SIZE)),
+    ["tables that are announced, with room for them"] = message(("\25"):rep(math.floor(SIZE / 9))) .. ("\0"):rep(SIZE),
+    ["references"] = message("\17\0\0\36" .. ("\34\4"):rep(math.floor(SIZE / 2))),
+    ["strings of their own"] = message(table.concat(distinct)),
+    ["keys of their own"] = version .. "\16\0\0\37" .. table.concat(distinct, "\129") .. "\129\36",
+    ["small numbers"] = message(("\129"):rep(SIZE)),
+    ["boxed integers"] = message(("\11\255\255\255\255\255\255\255\64"):rep(math.floor(SIZE / 9))),
+    ["shapes in shapes"] = version .. ("\48\0\129" .. table.concat(keys)):rep(150) .. ("\129"):rep(SIZE),
+    ["records in records"] = version
+      .. ("\16\0\0" .. "\48\0\129" .. table.concat(keys))
+      .. ("\48\0"):rep(140)
+      .. ("\129"):rep(SIZE),
+  }
+  for name, bytes in pairs(attacks) do
+    it("is bounded by a small multiple of the message: " .. name, function()
+      codec.decode(message("\17\0\0\36\34\4")) -- what is made once
+      assert.is_true(memory_of_decode(bytes) < 64 * #bytes + 65536, memory_of_decode(bytes) / #bytes .. " bytes a byte")
+    end)
+  end
+end)
+
+describe("a message that is long", function()
+  it("and has the most to do in each byte takes time in proportion", function()
+    -- Quadratic, each would take minutes; the limit is no measurement.
+    local script = [[
+      local codec = require("codec")
+      local SIZE = 2000000
+      local function message(body) return codec.encode(0):sub(1, 1) .. "\16\0\0" .. body .. "\36" end
+      pcall(codec.decode, message(("\17\0\0\36"):rep(math.floor(SIZE / 4))))
+      pcall(codec.decode, message("\17\0\0\36" .. ("\34\4"):rep(math.floor(SIZE / 2))))
+      pcall(codec.decode, message(("\25"):rep(math.floor(SIZE / 9))) .. ("\0"):rep(SIZE))
+      pcall(codec.decode, message(("\0"):rep(SIZE)))
+      local deep = {}
+      for _ = 1, 100000 do deep = { deep } end
+      local bytes = codec.encode(deep)
+      codec.decode(bytes)
+      pcall(codec.decode, bytes:sub(1, -2))
+      print("done")
+    ]]
+    local result = interpreter.run_code(script, { seconds = 60 })
+    assert.same({ stdout = "done\n", stderr = "", code = 0 }, result)
+  end)
+end)
+
+describe("a table that a message fills", function()
+  it("is one that it announced, and is filled once", function()
+    local Class = {}
+    local one = setmetatable({ secret = true }, Class)
+    codec.register("spec.one of a kind", Class, function()
+      return true
+    end, function()
+      return one
+    end)
+    local name = "\82spec.one of a kind"
+    local object = "\31" .. name .. "\2"
+    -- The object at offset 4, a table announced behind it, and what is to be filled.
+    local announced = 4 + #object
+    local function filling(...)
+      local fills = {}
+      for i, offset in ipairs({ ... }) do
+        fills[i] = "\38" .. varint(offset) .. "\16\0\0\129\36"
+      end
+      return version .. "\16\2\0" .. object .. ("\25"):rep(#fills) .. "\36" .. table.concat(fills)
+    end
+    assert.same({ one, { 1 } }, codec.decode(filling(announced)))
+    assert.same({ one, { 1 }, { 1 } }, codec.decode(filling(announced, announced + 1)))
+    assert.is_false(decode(filling(4)))
+    assert.is_false(decode(filling(announced, announced)))
+    assert.is_false(decode(filling(announced + 1, announced)))
+    assert.is_false(decode(filling(1)))
+    assert.same({ secret = true }, one)
+  end)
+
+  teardown(function()
+    codec.register("spec.one of a kind", {}, tostring, tostring) -- maps of other specs send all classes along
+  end)
+end)
+
+describe("bytecode", function()
+  local options = { functions = true }
+  local bytes = codec.encode(function(x)
+    return x + 1
+  end, options)
+  local code = bytes:find("\27", 1, true)
+
+  it("is not loaded by a plain decode, whatever stands around it", function()
+    local ok, message_text = pcall(codec.decode, bytes)
+    assert.is_false(ok)
+    assert.truthy(message_text:find("functions = true", 1, true), message_text)
+    assert.is_false(decode(message(bytes:sub(2))))
+    assert.is_false(decode(version .. "\18\0\0\36\16\0\0\37\71__index" .. bytes:sub(2) .. "\36"))
+  end)
+
+  it("that is damaged is refused by its checksum, that of another VM by its number", function()
+    assert.equal(3, codec.decode(bytes, options)(2))
+    for at = code, #bytes - 3 do
+      local changed = bytes:sub(1, at - 1) .. string.char((bytes:byte(at) + 1) % 256) .. bytes:sub(at + 1)
+      local ok, message_text = pcall(codec.decode, changed, options)
+      assert.is_false(ok)
+      assert.truthy(message_text:find("damaged bytecode", 1, true), message_text)
+    end
+    for vm = 0, 255 do
+      local changed = bytes:sub(1, 3) .. string.char(vm) .. bytes:sub(5)
+      local ok, result = pcall(codec.decode, changed, options)
+      assert.is_true(ok and vm == bytes:byte(4) or tostring(result):find("another Lua VM", 1, true) ~= nil)
+    end
   end)
 end)

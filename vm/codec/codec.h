@@ -134,6 +134,8 @@ typedef struct lumap_decoder {
   unsigned flags;
   unsigned depth;
   uint64_t deferred; /* tables announced and not filled yet */
+  uint64_t filled;   /* offset of the one that was filled last */
+  uint64_t room;     /* slots that tables may still get before there are values for them */
   bool in_log;
 } lumap_decoder;
 

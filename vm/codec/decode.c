@@ -148,10 +148,14 @@ static void get_metatable(lumap_decoder *d) {
   }
 }
 
-/* Room for what is announced, but no more than the bytes that are left could fill. */
+/* Room for what is announced, but for no more values than there are bytes: not in this table, nor in all of the
+   message. A value takes a byte at least, so true claims are never cut. */
 static int room(lumap_decoder *d, uint64_t wanted) {
-  uint64_t left = lumap_reader_left(&d->in);
-  return (int)(wanted < left ? wanted : left < INT32_MAX / 2 ? left : INT32_MAX / 2);
+  uint64_t left = lumap_reader_left(&d->in), most = left < INT32_MAX / 2 ? left : INT32_MAX / 2;
+  if (most > d->room) most = d->room;
+  if (wanted > most) wanted = most;
+  d->room -= wanted;
+  return (int)wanted;
 }
 
 static void get_packed(lumap_decoder *d, bool fill) {
@@ -186,13 +190,30 @@ static void get_parts(lumap_decoder *d, unsigned tag, bool fill, uint64_t offset
   if (tag & LUMAP_META) get_metatable(d);
 }
 
+/* The least that a FILL takes: its tag, an offset, and a table with nothing in it. */
+enum { LEAST_FILL = 6 };
+
+static void announce(lumap_decoder *d, uint64_t offset) {
+  if (++d->deferred > lumap_reader_left(&d->in) / LEAST_FILL) lumap_decoder_bad(d, "a deferred table is missing");
+  lua_newtable(d->L);
+  lumap_decoder_remember(d, offset);
+}
+
+/* Tables are filled in the order in which they were announced. Another one, filled already or never announced, may be
+   an object of this state that a message must not write to. */
+static bool is_announced(const lumap_decoder *d, uint64_t offset) {
+  return offset > d->filled && offset >= d->base && offset - d->base < d->in.at &&
+         (d->in.data[offset - d->base] & ~(unsigned)LUMAP_SHARED) == LUMAP_TAG_DEFERRED;
+}
+
 static void get_fill(lumap_decoder *d) {
   uint64_t offset;
   unsigned tag;
   if (lumap_get_u8(&d->in) != LUMAP_TAG_FILL) lumap_decoder_bad(d, "a deferred table is missing");
   offset = lumap_get_varint(&d->in);
-  if (!lumap_decoder_push_object(d, offset) || !lua_istable(d->L, -1))
+  if (!is_announced(d, offset) || !lumap_decoder_push_object(d, offset) || !lua_istable(d->L, -1))
     lumap_decoder_bad(d, "a deferred table that was not announced");
+  d->filled = offset;
   tag = lumap_get_u8(&d->in);
   if ((tag & ~(unsigned)(LUMAP_META | 4)) != LUMAP_TAG_TABLE) lumap_decoder_bad(d, "a deferred table expected");
   get_parts(d, tag, true, offset);
@@ -238,7 +259,7 @@ static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
   lua_State *L = d->L;
   size_t size;
   const char *name = lumap_get_string(&d->in, lumap_get_u8(&d->in), &size);
-  int base = lua_gettop(L);
+  int base = lua_gettop(L), code;
   if (!name) lumap_decoder_bad(d, "the name of a class expected");
   lua_pushlstring(L, name, size);
   lumap_decode_nested(d);
@@ -250,7 +271,9 @@ static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
     bool made;
     lua_rawgeti(L, base + 3, LUMAP_CLASS_UNPACK);
     lua_pushvalue(L, base + 2);
-    made = lua_type(L, -2) != LUA_TSTRING && lua_pcall(L, 1, 1, 0) == 0;
+    code = lua_type(L, -2) != LUA_TSTRING ? lua_pcall(L, 1, 1, 0) : LUA_ERRRUN;
+    if (lumap_is_out_of_memory(L, code)) lua_error(L);
+    made = code == 0;
     if (made && lua_isnil(L, -1)) {
       lua_pushliteral(L, "it gave nil");
       made = false;
@@ -317,9 +340,7 @@ static void get_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
     get_parts(d, tag, false, offset);
     break;
   case LUMAP_TAG_DEFERRED:
-    lua_newtable(d->L);
-    lumap_decoder_remember(d, offset);
-    d->deferred++;
+    announce(d, offset);
     break;
   case LUMAP_TAG_FUNCTION:
     lumap_get_function(d, tag, offset);
@@ -422,8 +443,12 @@ void lumap_decode_begin(lumap_decoder *d, lua_State *L, const void *bytes, size_
   luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 5 + 40, "no room to decode");
   lua_pushnil(L);
   lua_pushnil(L);
-  *d = (lumap_decoder){
-      .L = L, .in = {bytes, size, 0, false}, .flags = flags, .objects = lua_gettop(L) - 1, .failure = lua_gettop(L)};
+  *d = (lumap_decoder){.L = L,
+                       .in = {bytes, size, 0, false},
+                       .flags = flags,
+                       .room = size,
+                       .objects = lua_gettop(L) - 1,
+                       .failure = lua_gettop(L)};
   if (scope) {
     d->scope_index = lua_absindex(L, scope);
     d->scope = lua_touserdata(L, d->scope_index);
