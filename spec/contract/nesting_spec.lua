@@ -6,6 +6,7 @@ local describe, it, assert = describe, it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local gates = require("spec.support.gates")
 local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
 
@@ -102,6 +103,22 @@ backends.each(function(with, backend)
     end
   end)
 
+  it("an inner error is the value of the outer one, at any depth", function()
+    local function fail(depth)
+      if depth == 0 then
+        error({ code = 7 })
+      end
+      parallel.map(fail, { depth - 1 })
+    end
+    local ok, e = pcall(parallel.map, fail, { 3 }, with())
+    assert.is_false(ok)
+    for _ = 1, 3 do
+      assert.same({ parallel.Error, "error", 1 }, { getmetatable(e), e.kind, e.index })
+      e = e.value
+    end
+    assert.equal(7, e.value.code)
+  end)
+
   describe("a module that makes a pool when it is loaded", function()
     local function run(use)
       return interpreter.run_code(
@@ -131,3 +148,65 @@ backends.each(function(with, backend)
     end)
   end)
 end)
+
+backends.each(function(with)
+  --- Runs `body(entered)` in an item of an item of an item, cancels that when the gate `entered` is open, and asserts
+  --- that the worker is free again.
+  local function assert_cancelled(body)
+    local entered = gates.new()
+    local pool = parallel.pool(with({ workers = 1 }))
+    local future = pool:submit(function()
+      parallel.map(function()
+        parallel.map(function()
+          body(entered)
+        end, { 1 })
+      end, { 1 })
+    end)
+    gates.await(entered)
+    assert.is_true(future:cancel())
+    assert.equal("cancelled", select(2, pcall(future.get, future)).kind)
+    assert.equal(4, pool:apply(math.sqrt, 16))
+    gates.remove(entered)
+    pool:close()
+    pool:join()
+  end
+
+  it("cancel reaches an inner item that sleeps, that counts, that catches errors", function()
+    assert_cancelled(function(entered)
+      gates.open(entered)
+      parallel.sleep(3600)
+    end)
+    assert_cancelled(function(entered)
+      gates.open(entered)
+      local n = 0
+      while true do
+        n = n + #os.date()
+      end
+    end)
+    assert_cancelled(function(entered)
+      gates.open(entered)
+      while true do
+        pcall(function()
+          while true do
+            os.date()
+          end
+        end)
+      end
+    end)
+  end)
+
+  it("an item whose result nobody needs any more begins no new inner item", function()
+    local entered = gates.new()
+    local ok, e = pcall(parallel.map, function(i)
+      if i == 1 then
+        gates.await(entered)
+        error("first", 0)
+      end
+      gates.open(entered)
+      parallel.each(math.sqrt, parallel.range(1, 2 ^ 50), { chunk = 10 })
+    end, { 1, 2 }, with({ chunk = 1 }))
+    gates.remove(entered)
+    assert.is_false(ok)
+    assert.same({ 1, "first" }, { e.index, e.message })
+  end)
+end, backends.concurrent)

@@ -26,6 +26,9 @@ local AHEAD_CHUNKS = 4
 -- What is running is given this long to end after an interrupt before its workers are ended.
 local INTERRUPT_GRACE = 0.1
 
+-- In a worker a call is part of an item, and ends with it.
+local in_worker = core.worker() ~= nil
+
 ---@class parallel.Call
 ---@field error parallel.Error|nil the failure with the lowest index, unless errors are collected
 ---@field errors table<integer, parallel.Error> by item, when errors are collected or results are handed out
@@ -333,6 +336,13 @@ function Call:settle_results(place, first, done, worker, count)
   return true
 end
 
+--- The item that made this call was asked to stop: nothing more of it begins.
+function Call:end_with_item()
+  self.ended = true
+  self.error = Error.new { kind = "cancelled", message = "the item that made the call was stopped" }
+  self.job:cancel()
+end
+
 --- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
 --- chunk's first item; they are stored as job:results tells. Returns first, done, worker, and the number of values in
 --- each column; nil when all are taken; false when `seconds` were over before. When results are handed out, an item
@@ -341,6 +351,7 @@ function Call:receive(place, seconds, how)
   local job, pool = self.job, self.pool
   local deadline = seconds and core.clock() + seconds
   while true do
+    if in_worker and not self.ended and core.cancelled() then self:end_with_item() end
     local slow = self:try_supply()
     local lost = self.hands_out and self.lost[self.lost_told + 1]
     if lost then

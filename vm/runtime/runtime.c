@@ -94,6 +94,7 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   runtime->worker = options->worker;
   runtime->depth = options->depth;
   runtime->control = options->control;
+  runtime->self = options->self;
   runtime->worker_count = options->worker_count;
   runtime->stop_signal = options->stop_signal;
   runtime->ignore_environment = options->state.ignore_environment;
@@ -143,12 +144,12 @@ static void hook_main(lua_State *L, lua_Debug *info) {
 }
 
 void lumap_runtime_interrupt(lumap_runtime *runtime) {
-  lua_State *serial = atomic_load(&runtime->serial_state);
+  lumap_runtime *inner = atomic_load(&runtime->inner);
   atomic_store(&runtime->interrupted, true);
-  if (serial)
-    lumap_set_urgent_hook(serial, raise_interrupted);
-  else
-    lumap_set_urgent_hook(runtime->L, hook_main);
+  if (!inner) lumap_set_urgent_hook(runtime->L, hook_main);
+  /* Calls may be nested: each level unwinds, whatever catches the error of the one below. */
+  for (; inner; inner = atomic_load(&inner->inner))
+    lumap_set_urgent_hook(inner->L, raise_interrupted);
   lumap_event_signal(&runtime->event);
 }
 

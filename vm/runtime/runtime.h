@@ -26,6 +26,7 @@ typedef struct lumap_runtime {
   const lumap_executor *executor;
   int worker;             /* number of the worker that this state is, from 1; 0: a main state */
   lumap_control *control; /* the worker's; NULL in a main state */
+  void *self;             /* the executor's own part of the worker; NULL in a main state */
   int depth;              /* of the pool that it is a worker of, from 1; 0: a main state */
   int worker_count;       /* default size of a pool; 0: not set */
   char *backend;          /* default back-end; NULL: not set */
@@ -40,7 +41,7 @@ typedef struct lumap_runtime {
   /* Any thread. */
   lumap_event event; /* something happened that the state's thread may wait for */
   atomic_bool interrupted;
-  _Atomic(lua_State *) serial_state; /* a worker's state that runs on this runtime's thread now */
+  _Atomic(struct lumap_runtime *) inner; /* the serial worker's that runs a task on this runtime's thread now */
 } lumap_runtime;
 
 typedef struct lumap_runtime_options {
@@ -49,6 +50,7 @@ typedef struct lumap_runtime_options {
   int worker;
   int depth;
   lumap_control *control;
+  void *self;
   int worker_count;
   const char *backend, *program; /* copied */
   bool stop_signal;

@@ -62,16 +62,24 @@ static int worker_exit(lua_State *L) {
   return 0;
 }
 
-static void worker_interrupt(void *executor) {
-  worker *self = executor;
-  lumap_control *control = self->runtime->control;
-  uint64_t stop = atomic_load(&control->stop_call);
-  if (stop != LUMAP_STOP_ALL && stop != atomic_load(&control->call)) return;
+/* Makes the item end, and with it the items of the calls that it has made on this thread: what runs now is the
+   innermost one. */
+static void interrupt_item(worker *self) {
+  lumap_runtime *inner = atomic_load(&self->runtime->inner);
   atomic_store(&self->interrupted, true);
   lumap_set_urgent_hook(self->runtime->L, raise_stop);
   /* It may be asleep. */
   atomic_store(&self->runtime->interrupted, true);
   lumap_event_signal(&self->runtime->event);
+  if (inner) interrupt_item(inner->self);
+}
+
+static void worker_interrupt(void *executor) {
+  worker *self = executor;
+  lumap_control *control = self->runtime->control;
+  uint64_t stop = atomic_load(&control->stop_call);
+  if (stop != LUMAP_STOP_ALL && stop != atomic_load(&control->call)) return;
+  interrupt_item(self);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
@@ -178,6 +186,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   options.state =
       (lumap_state_options){.ignore_environment = parts.ignore_environment, .path = parts.path, .cpath = parts.cpath};
   options.depth = parts.depth;
+  options.self = self;
   /* A child process is ours: nobody else has handlers there. */
   options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
@@ -230,6 +239,13 @@ static void report_end(worker *self, lumap_task *task, int code) {
   }
 }
 
+/* Was the item that waits for this task further down on the stack told to end? Asked after `inner` is set: a handler
+   that ran before that is seen here, one that runs later finds this worker. */
+static bool is_outer_ended(const lumap_runtime *outer) {
+  worker *self = outer ? outer->self : NULL;
+  return self && atomic_load(&self->interrupted);
+}
+
 static bool worker_run(void *executor, lumap_task *task) {
   worker *self = executor;
   lumap_runtime *outer = lumap_runtime_pumping();
@@ -243,9 +259,14 @@ static bool worker_run(void *executor, lumap_task *task) {
   task->worker = self->runtime->worker;
   task->started_ns = lumap_clock_ns();
   self->runtime->outer = outer;
-  if (outer) atomic_store(&outer->serial_state, self->runtime->L);
+  if (outer) atomic_store(&outer->inner, self->runtime);
+  if (is_outer_ended(outer)) {
+    atomic_store(&outer->inner, NULL);
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    return true;
+  }
   code = lumap_protected_call(self->runtime->L, run_protected, self);
-  if (outer) atomic_store(&outer->serial_state, NULL);
+  if (outer) atomic_store(&outer->inner, NULL);
   task->ended_ns = lumap_clock_ns();
   self->task = NULL;
   if (code == 0 && !self->exiting && !atomic_load(&self->interrupted)) return true;
