@@ -221,6 +221,13 @@ describe("what is no plain data", function()
     assert.is_truthy(list.errors[2].message:find("cannot send result.at (cdata<char *>): ", 1, true))
   end)
 
+  it("is not what ffi.metatype refused", function()
+    assert.is_false(pcall(ffi.metatype, "uint16_t", { __gc = print }))
+    assert.is_false(pcall(ffi.metatype, "uint16_t[3]", { __gc = print }))
+    assert.equal(7, tonumber(codec.decode(codec.encode(ffi.new("uint16_t", 7)))))
+    assert.equal(8, codec.decode(codec.encode(ffi.new("uint16_t[3]", 8)))[0])
+  end)
+
   it("has a type whose objects are to be finalized", function()
     ffi.metatype("struct spec_handle", { __gc = function() end })
     local message = refusal(ffi.new("struct spec_handle", 3))

@@ -10,7 +10,7 @@ local reader = require "lumap.ctype_reader"
 if not declarations or not ctypes or not reader then return false end
 
 local ffi = declarations.ffi
-local pcall, tonumber, tostring, type = pcall, tonumber, tostring, type
+local error, pcall, rawget, tonumber, tostring, type = error, pcall, rawget, tonumber, tostring, type
 local typeof = ffi.typeof
 
 -- As in vm/codec/cdata.c.
@@ -35,10 +35,8 @@ local crossings, type_crossings = {}, {}
 
 --- Is the value a type itself, rather than an object of it?
 local function is_type(value, id)
-  local number = tonumber(value)
-  if not number then return false end
-  if number ~= id then return false end
-  return tostring(value):sub(1, 6) == "ctype<"
+  -- A type is as a number what an object of it hardly ever is: texts are seldom made.
+  return tonumber(value) == id and tostring(value):sub(1, 6) == "ctype<"
 end
 
 local function has_names(id)
@@ -49,7 +47,7 @@ end
 
 local function has_finalizer(id)
   local own = declarations.metatables[id]
-  return own ~= nil and own[2].__gc ~= nil
+  return own ~= nil and rawget(own[2], "__gc") ~= nil
 end
 
 local function study(id)
@@ -57,8 +55,6 @@ local function study(id)
   if crossing.pointer then
     crossing.way, crossing.name = crossing.pointer, crossing.pointer_name
     crossing.remedy = crossing.name:find("%(") and FUNCTIONS or POINTERS
-  elseif has_finalizer(crossing.id) then
-    crossing.way, crossing.name, crossing.remedy = "", ctypes.spell(crossing.id), FINALIZERS
   else
     crossing.description = ctypes.describe(crossing.id)
     crossing.is_named = has_names(crossing.id)
@@ -70,6 +66,7 @@ local function find(cache, id, make)
   local crossing = cache[id]
   if crossing then return crossing end
   local ok, result = pcall(make, id)
+  if result == "not enough memory" then error(result, 0) end
   if not ok then result = { id = id, way = "", name = ctypes.spell(id), remedy = tostring(result) } end
   -- What is declared in part may be completed.
   if ctypes.is_complete(id) then cache[id] = result end
@@ -146,7 +143,9 @@ end
 function cdata.make(ct, size)
   if type(ct) ~= "cdata" then return nil, "a C type expected" end
   local crossing = find(crossings, tonumber(typeof(ct)), study)
-  if crossing.way or has_finalizer(crossing.id) then return nil, "an object of a C type that does not cross" end
+  if crossing.way or crossing.is_reference or has_finalizer(crossing.id) then
+    return nil, "an object of a C type that does not cross"
+  end
   if crossing.size then
     if crossing.size ~= size then return nil, "an object of the wrong size" end
     return ffi.new(ct), ctypes.has_floats(crossing.id)

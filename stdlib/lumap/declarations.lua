@@ -13,7 +13,7 @@ if not found or not ffi.typeinfo then return false end
 
 local core = require "lumap.core"
 local error, pairs, pcall, select, tonumber, type = error, pairs, pcall, select, tonumber, type
-local unpack, jit = unpack, jit -- luacheck: ignore
+local unpack, bit, jit = unpack, bit, jit -- luacheck: ignore
 local cdef, load, metatype, typeof = ffi.cdef, ffi.load, ffi.metatype, ffi.typeof
 
 ---@class lumap.declarations
@@ -132,11 +132,18 @@ function ffi.load(...)
   return load(...)
 end
 
+--- Structs and unions can have a metatable, complex numbers and vectors, no other type.
+local function takes_metatable(id)
+  local info = declarations.ffi.typeinfo(id).info
+  local kind = bit.rshift(info, 28)
+  return kind == 1 or kind == 3 and bit.band(info, 0x0C000000) ~= 0
+end
+
 function ffi.metatype(...)
   local ct, metatable = ...
   local ok, resolved = pcall(typeof, ct)
-  if not ok or type(metatable) ~= "table" then return metatype(...) end
-  local id = tonumber(resolved)
+  local id = ok and tonumber(resolved)
+  if not ok or type(metatable) ~= "table" or not takes_metatable(id) then return metatype(...) end
   if installed[id] then
     refill(installed[id], metatable)
     installed[id] = nil
