@@ -84,6 +84,19 @@ describe("Ctrl-C", function()
     assert.equal(5, code)
   end)
 
+  it("ends calls that are nested on the caller's own thread", function()
+    local nested = [[
+      local function dive(depth)
+        while depth == 0 do os.date() end
+        parallel.map(dive, { depth - 1 })
+      end
+      parallel.map(dive, { 3 }, { backend = "serial" })
+    ]]
+    local code, stderr = drive(interpreter.path, READY .. nested, "until toils; do :; done; kill -INT $pid")
+    assert.equal(1, code)
+    assert.is_truthy(stderr:find("interrupted!", 1, true), stderr)
+  end)
+
   it("ends a wait for input", function()
     local code, stderr = drive(interpreter.path, READY .. "io.read()", [[
       until sleeps; do :; done

@@ -97,6 +97,31 @@ backends.each_size(function(with)
     end)
   end)
 
+  it("cancel ends what is queued, once, and nothing else", function()
+    with_pool(function(pool)
+      local before = pool:submit(square, 2)
+      local lists = pool:map_async(function()
+        parallel.sleep(3600)
+      end, parallel.range(1, 50), { chunk = 1 })
+      local lazy = pool:map_async(parallel.sleep, function()
+        return 3600
+      end, { chunk = 1 })
+      local after = pool:submit(square, 3)
+      for _, future in ipairs({ lists, lazy }) do
+        assert.is_true(future:cancel())
+        assert.is_false(future:cancel())
+        assert.is_true(future:done())
+        for _ = 1, 2 do
+          assert.equal("cancelled", caught(future.get, future).kind)
+        end
+      end
+      assert.same({ 4, 9 }, { before:get(), after:get() })
+      assert.is_false(after:cancel())
+      assert.equal(9, after:get())
+      assert.same({ 1, 4, n = 2 }, pool:map(square, { 1, 2 }))
+    end)
+  end)
+
   it("wait returns as soon as one future is done", function()
     with_pool(function(pool)
       local futures = {}
