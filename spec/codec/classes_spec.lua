@@ -239,6 +239,24 @@ crossings.each_map(function(_, with)
   end)
 end)
 
+it("what pack functions gave is not mixed up when the collector runs meanwhile", function()
+  local Fleeting = {}
+  codec.register("spec.Fleeting", Fleeting, function(object)
+    collectgarbage()
+    return { { object.number } }
+  end, function(value)
+    return setmetatable({ number = value[1][1] }, Fleeting)
+  end)
+  local list = {}
+  for i = 1, 50 do
+    list[i] = setmetatable({ number = i }, Fleeting)
+  end
+  local copy = codec.decode(codec.encode(list))
+  for i = 1, 50 do
+    assert.equal(i, copy[i].number)
+  end
+end)
+
 it("an object within what its own pack function gave is refused, with its path", function()
   local Ring = {}
   codec.register("spec.Ring", Ring, function(ring)

@@ -83,10 +83,35 @@ static lumap_encoder *bind(lua_State *L, int scope, unsigned flags) {
   return e;
 }
 
+/* What a pack function gave is garbage once it is written, but the map knows its tables by their addresses: it is kept
+   until they are forgotten, or another table might be taken for one of them. The value is on top. [-0, +0] */
+static void keep_packed(lumap_encoder *e) {
+  lua_State *L = e->L;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, e);
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, e);
+  }
+  e->keeps_packed = true;
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, (int)lumap_rawlen(L, -2) + 1);
+  lua_pop(L, 1);
+}
+
+static void forget_message(lumap_encoder *e) {
+  lumap_map_clear(&e->message);
+  if (!e->keeps_packed) return;
+  e->keeps_packed = false;
+  lua_pushnil(e->L);
+  lua_rawsetp(e->L, LUA_REGISTRYINDEX, e);
+}
+
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags) {
   lumap_encoder *e = bind(L, scope ? lua_absindex(L, scope) : 0, flags);
   lua_pushnil(L); /* the list of deferred tables, when there is one */
-  lumap_map_clear(&e->message);
+  forget_message(e);
   e->home = (lumap_sink){.out = out, .seen = &e->message, .deferred = lua_gettop(L)};
   e->sink = e->home;
   return e;
@@ -107,7 +132,7 @@ static lumap_sink log_sink(lumap_encoder *e, int deferred) {
 }
 
 void lumap_encode_separate(lumap_encoder *e) {
-  lumap_map_clear(&e->message);
+  forget_message(e);
 }
 
 /* Forgets the code that the log had from byte `offset` on. */
@@ -432,6 +457,7 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   e->runs_user_code = false;
   if (lumap_is_out_of_memory(L, code)) lua_error(L);
   if (code != 0) refuse_packing(e, record, step);
+  keep_packed(e);
   lumap_sink_remember(e, index);
   *lumap_map_find(e->sink.seen, lua_topointer(L, index)) |= LUMAP_SCOPE_IS_PACKED;
   lumap_put_u8(e->sink.out, lumap_sink_tag(e, LUMAP_TAG_CUSTOM));

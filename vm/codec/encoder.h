@@ -32,6 +32,7 @@ struct lumap_encoder {
   unsigned depth;
   unsigned packing;    /* levels of values that pack functions gave: unpack needs them whole */
   bool runs_user_code; /* a pack function runs: this encoder is taken */
+  bool keeps_packed;   /* the registry holds, under this encoder's address, what pack functions gave */
 };
 
 static inline bool lumap_encoder_is_globals(const lumap_encoder *e, const void *table) {
