@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- Random graphs of tables, metatables and functions come back the same by every way.
+-- Random graphs of tables, metatables, functions and registered objects come back the same by every way: as bytes,
+-- through each back-end, from one VM to the other and back. LUMAP_SPEC_GRAPHS says how many thousands (3).
 --
 -- A graph that fails is told by its seed: graphs.random(seed, options) makes it again.
 
@@ -11,14 +12,23 @@ local backends = require("spec.support.backends")
 local codec = require("codec")
 local graphs = require("spec.support.graphs")
 local interpreter = require("spec.support.interpreter")
+local lfs = require("lfs")
 local parallel = require("parallel")
 local seed = require("spec.support.seed")
 
-local COUNT = interpreter.sanitized and 50 or 300
+local BATCHES, BATCH_SIZE = tonumber(os.getenv("LUMAP_SPEC_GRAPHS")) or 3, 1000
+local PORTABLE = BATCHES * BATCH_SIZE
+if interpreter.sanitized then
+  BATCHES, BATCH_SIZE, PORTABLE = 1, 100, 100
+end
 
-local function assert_equal(expected, result, graph_seed)
+local function assert_equal(expected, result, graph_seed, way)
   local same, where = graphs.equal(expected, result)
-  assert.is_true(same, ("graph %d differs at %s"):format(graph_seed, tostring(where)))
+  if not same then
+    -- Whether it differs still tells whether the graph is to blame or the comparison.
+    local still = graphs.equal(expected, result) and "equal when compared again" or "as before when compared again"
+    error(("graph %d differs at %s%s, %s"):format(graph_seed, where, way and ", " .. way or "", still))
+  end
 end
 
 describe("the helper that compares graphs", function()
@@ -60,51 +70,123 @@ describe("the helper that compares graphs", function()
       { print, tostring },
       { up, get },
       { { up, get }, { up, get_other } },
+      { { 1, nil, 3 }, { 1, 2, 3 } },
+      { { a = 1, b = 2 }, { a = 1, c = 2 } },
+      { setmetatable({}, graphs.Parcel), {} },
     }) do
       assert.is_false((graphs.equal(pair[1], pair[2])))
       assert.is_false((graphs.equal(pair[2], pair[1])))
     end
     if math.type then
       assert.is_false((graphs.equal(1, 1.0)))
+      assert.is_true((graphs.equal(1, 1.0, { portable = true })))
     end
+    local _, where = graphs.equal({ a = { { b = 1 } } }, { a = { { b = 2 } } })
+    assert.equal("value[a][1][b]", where)
   end)
 end)
 
-it("random graphs go through codec.encode and decode", function()
-  for i = 1, COUNT do
-    local with_functions = i % 2 == 0
-    local options = { functions = with_functions }
-    local graph = graphs.random(seed + i, options)
-    local bytes = codec.encode(graph, options)
-    assert_equal(graph, codec.decode(bytes, options), seed + i)
-    assert.is_true(codec.check(graph))
+-- ---- every way ----------------------------------------------------------------------------------------------------
+
+local ways = {}
+
+--- Half of the graphs have functions.
+local function options_of(i)
+  return { functions = i % 2 == 0, apart = true }
+end
+
+function ways.bytes(list, first)
+  for i, graph in ipairs(list) do
+    local options = { functions = i % 2 == 0 }
+    assert_equal(graph, codec.decode(codec.encode(graph, options), options), first + i)
   end
+end
+
+--- As items and as results. One in ten is compared in the worker, too.
+local function through_map(list, first, backend)
+  local results, differ = parallel.map(function(item)
+    local i = parallel.index()
+    if i % 10 == 0 and not graphs.equal(item, graphs.random(first + i, options_of(i))) then
+      return item, true
+    end
+    return item
+  end, list, { backend = backend, workers = 2 })
+  for i, graph in ipairs(list) do
+    assert.is_nil(differ and differ[i], ("graph %d differs in a %s worker"):format(first + i, backend))
+    assert_equal(graph, results[i], first + i, "through a " .. backend)
+  end
+end
+
+for _, backend in ipairs(backends.names) do
+  ways["the " .. backend .. " back-end"] = function(list, first)
+    through_map(list, first, backend)
+  end
+end
+
+describe("random graphs are the same", function()
+  for batch = 1, BATCHES do
+    it(("by every way, batch %d of %d, with %d graphs"):format(batch, BATCHES, BATCH_SIZE), function()
+      local first, list = seed + batch * BATCH_SIZE, {}
+      for i = 1, BATCH_SIZE do
+        list[i] = graphs.random(first + i, options_of(i))
+      end
+      for _, run in pairs(ways) do
+        run(list, first)
+      end
+    end)
+  end
+
+  it("though metatables and functions hold parts of the data, through bytes", function()
+    for i = 1, BATCH_SIZE do
+      local options = { functions = i % 2 == 0 }
+      local graph = graphs.random(seed + i, options)
+      assert_equal(graph, codec.decode(codec.encode(graph, options), options), seed + i)
+      assert.is_true(codec.check(graph))
+    end
+  end)
+
+  backends.each(function(with)
+    it("through upvalues", function()
+      for i = 1, 30 do
+        local graph = graphs.random(seed + 1000 + i, { functions = true, apart = true })
+        local result = parallel.map(function()
+          return graph
+        end, { 1 }, with())[1]
+        assert_equal(graph, result, seed + 1000 + i)
+      end
+    end)
+  end)
 end)
 
-backends.each(function(with)
-  it("random graphs go through a map, as items and as results", function()
-    local items = {}
-    for i = 1, COUNT do
-      items[i] = graphs.random(seed + i, { functions = i % 2 == 0, apart = true })
-    end
-    local equal_there, results = parallel.map(function(item)
-      local graph_seed = seed + parallel.index()
-      local twin = graphs.random(graph_seed, { functions = parallel.index() % 2 == 0, apart = true })
-      return graphs.equal(item, twin), item
-    end, items, with())
-    for i = 1, COUNT do
-      assert.is_true(equal_there[i], ("graph %d differs in the worker"):format(seed + i))
-      assert_equal(items[i], results[i], seed + i)
-    end
-  end)
+-- ---- the other VM --------------------------------------------------------------------------------------------------
 
-  it("random graphs go through upvalues", function()
-    for i = 1, 30 do
-      local graph = graphs.random(seed + 1000 + i, { functions = true, apart = true })
-      local result = parallel.map(function()
-        return graph
-      end, { 1 }, with())[1]
-      assert_equal(graph, result, seed + 1000 + i)
-    end
-  end)
+local other = interpreter.path:gsub("[^/]+$", interpreter.name == "lumap54" and "lumap" or "lumap54")
+if not lfs.attributes(other) then
+  return -- this build has one of them alone
+end
+
+it("random graphs from here are the same on the other VM, and those from there are the same here", function()
+  local parts = {}
+  for i = 1, PORTABLE do
+    local bytes = codec.encode(graphs.random(seed + i, { portable = true }))
+    parts[#parts + 1] = ("%d\n"):format(#bytes)
+    parts[#parts + 1] = bytes
+  end
+  local result = interpreter.run({ "spec/support/fixtures/reread.lua", tostring(seed) }, {
+    program = other,
+    stdin = table.concat(parts),
+    seconds = 300,
+  })
+  assert.equal("", result.stderr)
+  assert.equal(0, result.code)
+  local at = 1
+  for i = 1, PORTABLE do
+    local size, begin = result.stdout:match("^(%d+)\n()", at)
+    assert.is_truthy(size, ("graph %d did not come back"):format(seed + i))
+    at = begin + tonumber(size)
+    local back = codec.decode(result.stdout:sub(begin, at - 1))
+    local same, where = graphs.equal(graphs.random(seed + i, { portable = true }), back, { portable = true })
+    assert.is_true(same, ("graph %d from the other VM differs at %s"):format(seed + i, tostring(where)))
+  end
+  assert.equal(#result.stdout, at - 1)
 end)
