@@ -175,7 +175,8 @@ describe("a list of packed numbers", function()
     for kind = 1, 255 do
       local changed = head:sub(1, 2) .. string.char(kind) .. head:sub(4)
       local ok, decoded = pcall(codec.decode, changed .. table.concat(bits):rep(20) .. tail)
-      if ok and kind ~= 2 then
+      -- The other kinds are of integers, and what is left of the bytes is read as something else.
+      if ok and (kind == 1 or kind == 3) then
         for i = 1, #decoded do
           assert.equal("number", type(decoded[i]))
           assert.is_true(decoded[i] ~= decoded[i])

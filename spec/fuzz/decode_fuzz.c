@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   fuzz_code_policy = WITH_FUNCTIONS ? FUZZ_CODE_STAND_IN : FUZZ_CODE_NEVER;
   lua_pushcfunction(L, decode_exact);
   lua_pushlightuserdata(L, &exact);
-  refused = lua_pcall(L, 1, 0, 0) != 0;
+  refused = lumap_pcall_at_rest(L, 1, 0) != 0;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &decode_key);
   lua_pushlstring(L, (const char *)data, size);
   lua_pushboolean(L, WITH_FUNCTIONS);

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SMALLEST = 32, KEPT = 4096 };
+/* Emptying costs as much as there are slots: a table that was mostly empty is not kept. */
+enum { SMALLEST = 32, KEPT = 4096, SPARSE = 16 };
 
 static size_t slot_of(const lumap_map *map, const void *key) {
   /* Lua objects are at least 8-byte aligned; Fibonacci hashing spreads what is left over the high bits. */
@@ -37,16 +38,21 @@ static bool resize(lumap_map *map, size_t capacity) {
   return true;
 }
 
-bool lumap_map_set(lumap_map *map, const void *key, uint64_t value) {
+uint64_t *lumap_map_place(lumap_map *map, const void *key) {
   lumap_map_slot *slot;
-  if (map->count * 2 >= map->capacity && !resize(map, map->capacity ? map->capacity * 2 : SMALLEST)) return false;
+  if (map->count * 2 >= map->capacity && !resize(map, map->capacity ? map->capacity * 2 : SMALLEST)) return NULL;
   slot = probe(map, key);
   if (!slot->key) {
     slot->key = key;
     map->count++;
   }
-  slot->value = value;
-  return true;
+  return &slot->value;
+}
+
+bool lumap_map_set(lumap_map *map, const void *key, uint64_t value) {
+  uint64_t *place = lumap_map_place(map, key);
+  if (place) *place = value;
+  return place != NULL;
 }
 
 void lumap_map_drop_from(lumap_map *map, uint64_t bound) {
@@ -70,9 +76,10 @@ void lumap_map_drop_from(lumap_map *map, uint64_t bound) {
 }
 
 void lumap_map_clear(lumap_map *map) {
-  if (map->capacity > KEPT) {
+  if (!map->count && map->capacity <= KEPT) return;
+  if (map->capacity > KEPT || (map->capacity > SMALLEST && map->count * SPARSE < map->capacity)) {
     lumap_map_deinit(map);
-  } else if (map->count) {
+  } else {
     memset(map->slots, 0, map->capacity * sizeof *map->slots);
     map->count = 0;
   }

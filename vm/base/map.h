@@ -29,10 +29,14 @@ uint64_t *lumap_map_find(const lumap_map *map, const void *key);
 /* Sets the value of `key`; false when there is no memory. */
 bool lumap_map_set(lumap_map *map, const void *key, uint64_t value);
 
+/* The value of `key`, which is put in with the value 0 if it is not there; NULL when there is no memory. The pointer is
+ * good until the next insertion. */
+uint64_t *lumap_map_place(lumap_map *map, const void *key);
+
 /* Drops every key whose value is at least `bound`. */
 void lumap_map_drop_from(lumap_map *map, uint64_t bound);
 
-/* Empties. Memory stays unless it has grown far beyond what this round used. */
+/* Empties. Memory stays unless it is far beyond what this round used. */
 void lumap_map_clear(lumap_map *map);
 
 void lumap_map_deinit(lumap_map *map);

@@ -86,22 +86,23 @@ void lumap_scope_push_global(lua_State *L, int index);
 
 typedef struct lumap_encoder lumap_encoder;
 
+/* lua_pcall for a function that encodes. The encoder stops the collector when it must; afterwards it runs again if it
+ * ran before, whatever became of the call. All encoding happens inside such a call. */
+int lumap_encode_call(lua_State *L, int arguments, int results);
+
 /* Begins a message in `out`, behind what a header may have put there. `scope` is the stack index of a scope, or 0 for
- * plain use with `flags`. The encoder is the state's own and is good until the next one begins. Pushes two values that
- * must stay where they are while it is used. [-0, +2] */
+ * plain use with `flags`. The encoder is the state's own and is good until the next one begins. Pushes three values
+ * that must stay where they are while it is used. [-0, +3] */
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags);
 
-/* Appends the value at `index`. Refusals call it `label`, or "label[number]" when number is above 0. After an error the
+/* Appends the value at `index`, which shares nothing with those before it: items do not share their parts, whatever
+ * chunk they travel in. Refusals call it `label`, or "label[number]" when number is above 0. After an error the
  * message and the log may hold part of the value: lumap_encode_undo takes it out. [-0, +0] */
 void lumap_encode_value(lumap_encoder *encoder, int index, const char *label, int number);
 
-/* Goes on with a message in another C function, whose scope must be at the same stack index. Pushes a value that must
- * stay where it is. [-0, +1] */
+/* Goes on with a message in another C function, whose scope must be at the same stack index. Pushes two values that
+ * must stay where they are. [-0, +2] */
 void lumap_encode_resume(lumap_encoder *encoder, lua_State *L);
-
-/* From here on the message refers to nothing that is in it already: items do not share their parts, whatever chunk they
- * travel in. */
-void lumap_encode_separate(lumap_encoder *encoder);
 
 /* Takes out what the last lumap_encode_value wrote, after it raised an error, so that the message can go on. `scope` is
  * the stack index of the encoder's scope in `L`. [-0, +0] */
@@ -131,6 +132,12 @@ typedef struct lumap_decoder {
   int scope_index;
   int objects; /* stack index of offset -> object; nil until the first is met */
   int failure; /* stack index of the first failure that let decoding go on, or nil */
+  int shapes;  /* stack index of the list of shapes; nil until the first is met */
+  int texts;   /* stack index of slot + 1 -> string; nil until the first is met */
+  uint32_t shape_count;
+  uint32_t shape_number, shape_keys; /* the shape of the last record, and how many keys it has; 0: none */
+  const void *shape;
+  bool direct; /* tables are written where they lie (lua/layout.h) */
   unsigned flags;
   unsigned depth;
   uint64_t deferred; /* tables announced and not filled yet */
@@ -139,8 +146,8 @@ typedef struct lumap_decoder {
   bool in_log;
 } lumap_decoder;
 
-/* Begins reading `size` bytes, borrowed while the decoder is used. Pushes two values that must stay where they are.
- * [-0, +2] */
+/* Begins reading `size` bytes, borrowed while the decoder is used. Pushes four values that must stay where they are.
+ * The collector must rest until the last value is read. [-0, +4] */
 void lumap_decode_begin(lumap_decoder *decoder, lua_State *L, const void *bytes, size_t size, int scope,
                         unsigned flags);
 

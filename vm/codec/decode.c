@@ -7,7 +7,6 @@
 
 #include "codec/additions.h"
 #include "codec/cdata.h"
-#include "codec/packed.h"
 
 #include <stdio.h>
 
@@ -17,7 +16,7 @@ int lumap_decoder_bad(lumap_decoder *d, const char *what) {
   return lumap_raise(d->L, "bad message at byte %s: %s", at, d->in.failed ? "it ends too early" : what);
 }
 
-static void check(lumap_decoder *d) {
+void lumap_decoder_check(lumap_decoder *d) {
   if (d->in.failed) lumap_decoder_bad(d, "it ends too early");
 }
 
@@ -57,7 +56,7 @@ void lumap_decoder_push_globals(lumap_decoder *d) {
 
 static void push_known(lumap_decoder *d) {
   uint64_t offset = lumap_get_varint(&d->in);
-  check(d);
+  lumap_decoder_check(d);
   if (!d->scope) lumap_decoder_bad(d, "a reference to a log, outside a call");
   lumap_scope_push_slot(d->L, d->scope_index, LUMAP_SCOPE_OBJECTS);
   lua_pushnumber(d->L, (lua_Number)offset);
@@ -87,108 +86,7 @@ static void fail_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
   lua_pushnil(L);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------------------- */
-
-static void get_pairs(lumap_decoder *d) {
-  lua_State *L = d->L;
-  int table = lua_gettop(L);
-  for (;;) {
-    if (lumap_reader_left(&d->in) && d->in.data[d->in.at] == LUMAP_TAG_END) {
-      d->in.at++;
-      return;
-    }
-    lumap_decode_nested(d);
-    if (lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) != lua_tonumber(L, -1))
-      lumap_decoder_bad(d, "NaN as a key");
-    lumap_decode_nested(d);
-    if (!lua_isnil(L, table + 1)) {
-      lua_rawset(L, table);
-    } else if (lua_isnil(L, d->failure)) {
-      lumap_decoder_bad(d, "nil as a key");
-    } else {
-      lua_pop(L, 2);
-    }
-  }
-}
-
-/* List values, then pairs, into the table on top. */
-static void get_body(lumap_decoder *d) {
-  lua_State *L = d->L;
-  int table = lua_gettop(L), i = 0;
-  for (;;) {
-    unsigned tag;
-    if (lumap_reader_left(&d->in) == 0) d->in.failed = true;
-    check(d);
-    tag = d->in.data[d->in.at];
-    if (tag == LUMAP_TAG_END) {
-      d->in.at++;
-      return;
-    }
-    if (tag == LUMAP_TAG_PAIRS) {
-      d->in.at++;
-      get_pairs(d);
-      return;
-    }
-    lumap_decode_nested(d);
-    lua_rawseti(L, table, ++i);
-  }
-}
-
-static void get_metatable(lumap_decoder *d) {
-  lua_State *L = d->L;
-  lumap_decode_nested(d);
-  if (lua_istable(L, -1)) {
-    uint64_t *hit = d->scope ? lumap_map_find(&d->scope->map, lua_topointer(L, -1)) : NULL;
-    if (hit) *hit |= LUMAP_SCOPE_IS_CLASS;
-    lua_setmetatable(L, -2);
-  } else if (lua_isnil(L, -1) && !lua_isnil(L, d->failure)) {
-    lua_pop(L, 1);
-  } else {
-    lumap_decoder_bad(d, "a metatable that is not a table");
-  }
-}
-
-/* Room for what is announced, but for no more values than there are bytes: not in this table, nor in all of the
-   message. A value takes a byte at least, so true claims are never cut. */
-static int room(lumap_decoder *d, uint64_t wanted) {
-  uint64_t left = lumap_reader_left(&d->in), most = left < INT32_MAX / 2 ? left : INT32_MAX / 2;
-  if (most > d->room) most = d->room;
-  if (wanted > most) wanted = most;
-  d->room -= wanted;
-  return (int)wanted;
-}
-
-static void get_packed(lumap_decoder *d, bool fill) {
-  lua_State *L = d->L;
-  unsigned kind = lumap_get_u8(&d->in), pairs;
-  uint64_t count = lumap_get_varint(&d->in);
-  const unsigned char *numbers;
-  if (kind < LUMAP_PACKED_F64 || kind > LUMAP_PACKED_MIXED) lumap_decoder_bad(d, "an unknown kind of numbers");
-  if (count > lumap_reader_left(&d->in) / 8 || count > LUMAP_PACKED_MOST)
-    lumap_decoder_bad(d, "more numbers than there are bytes");
-  numbers = lumap_get_bytes(&d->in, count * 8);
-  pairs = lumap_get_u8(&d->in);
-  check(d);
-  if (!fill) lua_createtable(L, (int)count, room(d, pairs));
-  lumap_unpack(L, lua_gettop(L), 1, (size_t)count, (int)kind, numbers);
-}
-
-/* What follows a TABLE or PACKED tag. With `fill` the table is on top already, else it is pushed. */
-static void get_parts(lumap_decoder *d, unsigned tag, bool fill, uint64_t offset) {
-  lua_State *L = d->L;
-  bool packed = (tag & ~(unsigned)(LUMAP_SHARED | LUMAP_META)) == LUMAP_TAG_PACKED;
-  if (packed) {
-    get_packed(d, fill);
-  } else {
-    uint64_t list = lumap_get_varint(&d->in);
-    unsigned pairs = lumap_get_u8(&d->in);
-    check(d);
-    if (!fill) lua_createtable(L, room(d, list), room(d, pairs));
-  }
-  if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
-  get_body(d);
-  if (tag & LUMAP_META) get_metatable(d);
-}
+/* ---- deferred tables ---------------------------------------------------------------------------------------- */
 
 /* The least that a FILL takes: its tag, an offset, and a table with nothing in it. */
 enum { LEAST_FILL = 6 };
@@ -216,7 +114,7 @@ static void get_fill(lumap_decoder *d) {
   d->filled = offset;
   tag = lumap_get_u8(&d->in);
   if ((tag & ~(unsigned)(LUMAP_META | 4)) != LUMAP_TAG_TABLE) lumap_decoder_bad(d, "a deferred table expected");
-  get_parts(d, tag, true, offset);
+  lumap_get_table(d, tag, true, offset);
   lua_pop(d->L, 1);
 }
 
@@ -308,28 +206,31 @@ static void get_file(lumap_decoder *d) {
   lua_pop(d->L, 1);
 }
 
-/* ---- all values --------------------------------------------------------------------------------------------- */
+/* ---- strings that come again ---------------------------------------------------------------------------------- */
 
-static int64_t get_integer(lumap_decoder *d, unsigned tag) {
-  int8_t i8 = 0;
-  int16_t i16 = 0;
-  int32_t i32 = 0;
-  int64_t i64 = 0;
-  switch (tag) {
-  case LUMAP_TAG_I8:
-    lumap_get_number(&d->in, &i8, sizeof i8);
-    return i8;
-  case LUMAP_TAG_I16:
-    lumap_get_number(&d->in, &i16, sizeof i16);
-    return i16;
-  case LUMAP_TAG_I32:
-    lumap_get_number(&d->in, &i32, sizeof i32);
-    return i32;
-  default:
-    lumap_get_number(&d->in, &i64, sizeof i64);
-    return i64;
+/* A string that goes into a slot, too. */
+static void get_text(lumap_decoder *d) {
+  unsigned slot = lumap_get_u8(&d->in);
+  size_t size;
+  const char *bytes = lumap_get_string(&d->in, lumap_get_u8(&d->in), &size);
+  if (!bytes) lumap_decoder_bad(d, "a string expected");
+  if (lua_isnil(d->L, d->texts)) {
+    lua_createtable(d->L, UINT8_MAX + 1, 0);
+    lua_replace(d->L, d->texts);
   }
+  lua_pushlstring(d->L, bytes, size);
+  lua_pushvalue(d->L, -1);
+  lua_rawseti(d->L, d->texts, (int)slot + 1);
 }
+
+static void push_text(lumap_decoder *d) {
+  unsigned slot = lumap_get_u8(&d->in);
+  if (lua_isnil(d->L, d->texts)) lumap_decoder_bad(d, "a reference to a string that is not there");
+  lua_rawgeti(d->L, d->texts, (int)slot + 1);
+  if (lua_isnil(d->L, -1)) lumap_decoder_bad(d, "a reference to a string that is not there");
+}
+
+/* ---- all values --------------------------------------------------------------------------------------------- */
 
 static void get_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
   switch (tag & ~(unsigned)LUMAP_SHARED) {
@@ -337,7 +238,11 @@ static void get_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
   case LUMAP_TAG_TABLE | LUMAP_META:
   case LUMAP_TAG_PACKED:
   case LUMAP_TAG_PACKED | LUMAP_META:
-    get_parts(d, tag, false, offset);
+    lumap_get_table(d, tag, false, offset);
+    break;
+  case LUMAP_TAG_RECORD:
+  case LUMAP_TAG_RECORD | LUMAP_META:
+    lumap_get_record(d, tag, offset);
     break;
   case LUMAP_TAG_DEFERRED:
     announce(d, offset);
@@ -372,7 +277,7 @@ static void get_value(lumap_decoder *d) {
   }
   switch (tag) {
   case LUMAP_TAG_NIL:
-    check(d);
+    lumap_decoder_check(d);
     lua_pushnil(L);
     break;
   case LUMAP_TAG_FALSE:
@@ -383,7 +288,7 @@ static void get_value(lumap_decoder *d) {
   case LUMAP_TAG_I16:
   case LUMAP_TAG_I32:
   case LUMAP_TAG_I64:
-    lumap_push_integer(L, get_integer(d, tag));
+    lumap_push_integer(L, lumap_get_integer(&d->in, tag));
     break;
   case LUMAP_TAG_F64:
     lumap_get_number(&d->in, &number, sizeof number);
@@ -421,14 +326,20 @@ static void get_value(lumap_decoder *d) {
   case LUMAP_TAG_LIBRARY:
     lumap_get_library(d);
     break;
+  case LUMAP_TAG_TEXT:
+    get_text(d);
+    break;
+  case LUMAP_TAG_TEXT_REF:
+    push_text(d);
+    break;
   default:
-    string = lumap_get_string(&d->in, tag, &size);
+    string = tag < LUMAP_TAG_TABLE || tag >= LUMAP_TAG_FIXSTR ? lumap_get_string(&d->in, tag, &size) : NULL;
     if (string)
       lua_pushlstring(L, string, size);
     else
       get_object(d, tag, offset);
   }
-  check(d);
+  lumap_decoder_check(d);
 }
 
 void lumap_decode_nested(lumap_decoder *d) {
@@ -440,15 +351,16 @@ void lumap_decode_nested(lumap_decoder *d) {
 /* ---- entries ------------------------------------------------------------------------------------------------ */
 
 void lumap_decode_begin(lumap_decoder *d, lua_State *L, const void *bytes, size_t size, int scope, unsigned flags) {
-  luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 5 + 40, "no room to decode");
+  luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 6 + 40, "no room to decode");
+  *d = (lumap_decoder){.L = L, .in = {bytes, size, 0, false}, .flags = flags, .room = size};
+  d->direct = lumap_layout_push(L) != NULL;
+  d->objects = lua_gettop(L); /* nil from here on */
   lua_pushnil(L);
-  lua_pushnil(L);
-  *d = (lumap_decoder){.L = L,
-                       .in = {bytes, size, 0, false},
-                       .flags = flags,
-                       .room = size,
-                       .objects = lua_gettop(L) - 1,
-                       .failure = lua_gettop(L)};
+  lua_replace(L, d->objects);
+  d->failure = d->objects + 1;
+  d->shapes = d->objects + 2;
+  d->texts = d->objects + 3;
+  lua_settop(L, d->texts);
   if (scope) {
     d->scope_index = lua_absindex(L, scope);
     d->scope = lua_touserdata(L, d->scope_index);

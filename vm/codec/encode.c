@@ -14,7 +14,11 @@
 
 #include "codec/additions.h"
 #include "codec/cdata.h"
-#include "codec/packed.h"
+
+#include <stdlib.h>
+
+/* Values on the Lua stack: a few a level of nesting. */
+enum { STACK_NEEDED = LUMAP_DEPTH_ALLOWED * 8 + 40 };
 
 static const char encoder_key, spare_key;
 static const char *const type_name = "lumap.encoder";
@@ -24,6 +28,8 @@ static const char *const type_name = "lumap.encoder";
 static int collect(lua_State *L) {
   lumap_encoder *e = lua_touserdata(L, 1);
   lumap_map_deinit(&e->message);
+  free(e->met);
+  e->met = NULL;
   return 0;
 }
 
@@ -46,9 +52,64 @@ static lumap_encoder *push_encoder(lua_State *L) {
   lua_pop(L, 1);
   const void *key = e ? &spare_key : &encoder_key;
   e = push_new(L);
+  e->key = key;
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, key);
   return e;
+}
+
+/* Keeps the value at `index` alive until the message is done: its address is known to the message, and another object
+   must not get it. Only what comes from user code needs that. */
+static void keep(lumap_encoder *e, int index) {
+  lua_State *L = e->L;
+  index = lua_absindex(L, index);
+  if (lua_isnil(L, index) || lua_type(L, index) == LUA_TNUMBER) return;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, e->key);
+  lumap_push_userdata_table(L, -1);
+  lua_pushvalue(L, index);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 2);
+  e->keeps = true;
+}
+
+/* From here on no address of what was kept may be in use. */
+static void forget_kept(lumap_encoder *e) {
+  lua_State *L = e->L;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, e->key);
+  lua_newtable(L);
+  lumap_set_userdata_table(L, -2);
+  lua_pop(L, 1);
+  e->keeps = false;
+  e->stamp++;
+}
+
+/* Keeps the tables on the way to a value, and their keys: user code is about to run, and may take them apart. */
+static void keep_way(lumap_encoder *e, const lumap_step *step) {
+  for (; step; step = step->up) {
+    lumap_slot_step *here = (lumap_slot_step *)(uintptr_t)step;
+    lumap_slot table;
+    if ((step->kind != LUMAP_STEP_SLOT && step->kind != LUMAP_STEP_SLOT_KEY) || here->kept) continue;
+    lumap_slot_set_object(&table, here->table);
+    lumap_slot_push(e->L, e->scratch_index, e->scratch, &table);
+    keep(e, -1);
+    lumap_slot_push(e->L, e->scratch_index, e->scratch, &here->key);
+    keep(e, -1);
+    lua_pop(e->L, 2);
+    here->kept = true;
+  }
+}
+
+void lumap_encoder_rest(lumap_encoder *e) {
+  if (!e->rests) lumap_collector_stop(e->L);
+  e->rests = true;
+}
+
+int lumap_encode_call(lua_State *L, int arguments, int results) {
+  bool was_running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
+  int code = lua_pcall(L, arguments, results, 0);
+  if (was_running && !lua_gc(L, LUA_GCISRUNNING, 0)) lumap_collector_restore(L, true);
+  return code;
 }
 
 int lumap_encoder_no_memory(lumap_encoder *e) {
@@ -56,16 +117,19 @@ int lumap_encoder_no_memory(lumap_encoder *e) {
   return lua_error(e->L);
 }
 
-static void check_memory(lumap_encoder *e) {
+void lumap_encoder_check_memory(lumap_encoder *e) {
   if (e->sink.out->failed) lumap_encoder_no_memory(e);
 }
 
-/* Pushes the encoder, bound to a scope or to plain use, without a sink. [-0, +1] */
-static lumap_encoder *bind(lua_State *L, int scope, unsigned flags) {
+lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   lumap_encoder *e;
-  luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 4 + 40, "no room to encode");
+  luaL_checkstack(L, STACK_NEEDED, "no room to encode");
   e = push_encoder(L);
   e->L = L;
+  e->scratch = lumap_layout_push(L);
+  e->scratch_index = lua_gettop(L);
+  e->plain_metatable = NULL;
+  e->rests = false;
   e->scope_index = scope;
   e->scope = scope ? lua_touserdata(L, scope) : NULL;
   e->flags = flags;
@@ -83,108 +147,25 @@ static lumap_encoder *bind(lua_State *L, int scope, unsigned flags) {
   return e;
 }
 
-/* What a pack function gave is garbage once it is written, but the map knows its tables by their addresses: it is kept
-   until they are forgotten, or another table might be taken for one of them. The value is on top. [-0, +0] */
-static void keep_packed(lumap_encoder *e) {
-  lua_State *L = e->L;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, e);
-  if (!lua_istable(L, -1)) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, e);
-  }
-  e->keeps_packed = true;
-  lua_pushvalue(L, -2);
-  lua_rawseti(L, -2, (int)lumap_rawlen(L, -2) + 1);
-  lua_pop(L, 1);
-}
-
-static void forget_message(lumap_encoder *e) {
-  lumap_map_clear(&e->message);
-  if (!e->keeps_packed) return;
-  e->keeps_packed = false;
-  lua_pushnil(e->L);
-  lua_rawsetp(e->L, LUA_REGISTRYINDEX, e);
-}
-
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags) {
-  lumap_encoder *e = bind(L, scope ? lua_absindex(L, scope) : 0, flags);
+  lumap_encoder *e = lumap_encoder_bind(L, scope ? lua_absindex(L, scope) : 0, flags);
   lua_pushnil(L); /* the list of deferred tables, when there is one */
-  forget_message(e);
+  e->stamp++;
+  e->shape_count = 0;
   e->home = (lumap_sink){.out = out, .seen = &e->message, .deferred = lua_gettop(L)};
   e->sink = e->home;
   return e;
 }
 
 void lumap_encode_resume(lumap_encoder *e, lua_State *L) {
-  luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 4 + 40, "no room to encode");
+  luaL_checkstack(L, STACK_NEEDED, "no room to encode");
+  e->L = L;
+  e->scratch = lumap_layout_push(L);
+  e->scratch_index = lua_gettop(L);
+  e->rests = false;
   lua_pushnil(L);
   e->home.deferred = lua_gettop(L);
   e->sink = e->home;
-}
-
-/* `deferred` is a stack index that holds nil. */
-static lumap_sink log_sink(lumap_encoder *e, int deferred) {
-  lumap_scope *scope = e->scope;
-  return (lumap_sink){
-      .out = &scope->log, .seen = &scope->map, .base = scope->log_size, .is_log = true, .deferred = deferred};
-}
-
-void lumap_encode_separate(lumap_encoder *e) {
-  forget_message(e);
-}
-
-/* Forgets the code that the log had from byte `offset` on. */
-static void forget_codes(lua_State *L, int scope, uint64_t offset) {
-  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_CODES);
-  lua_pushnil(L);
-  while (lua_next(L, -2)) {
-    if (lua_tonumber(L, -1) >= (lua_Number)offset) {
-      lua_pushvalue(L, -2);
-      lua_pushnil(L);
-      lua_rawset(L, -5);
-    }
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-
-/* Forgets the globals that were noted since there were `count`. */
-static void forget_globals(lua_State *L, int scope, size_t count) {
-  int top = lua_gettop(L);
-  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_PENDING_GLOBALS);
-  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_GLOBALS);
-  for (size_t now = lumap_rawlen(L, top + 1); now > count; now--) {
-    lua_rawgeti(L, top + 1, (int)now);
-    if (lua_istable(L, -1)) lumap_scope_forget_constants(L, scope);
-    lua_pushnil(L);
-    lua_rawset(L, top + 2);
-    lua_pushnil(L);
-    lua_rawseti(L, top + 1, (int)now);
-  }
-  lua_settop(L, top);
-}
-
-static size_t count_pending_globals(lua_State *L, int scope) {
-  size_t count;
-  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_PENDING_GLOBALS);
-  count = lumap_rawlen(L, -1);
-  lua_pop(L, 1);
-  return count;
-}
-
-/* Takes back what the log has gained since it had `size` bytes and `globals` names to write. */
-static void rewind_log(lua_State *L, int index, size_t size, size_t globals) {
-  lumap_scope *scope = lua_touserdata(L, index);
-  luaL_checkstack(L, 8, NULL);
-  forget_globals(L, index, globals);
-  if (scope->log.size == size && !scope->log.failed) return;
-  scope->log.size = size;
-  scope->log.failed = false;
-  scope->declared = 0; /* said again: what is declared already the reader passes over */
-  lumap_map_drop_from(&scope->map, (scope->log_size + size) << 8);
-  forget_codes(L, index, scope->log_size + size);
 }
 
 void lumap_encode_undo(lumap_encoder *e, lua_State *L, int scope) {
@@ -194,46 +175,109 @@ void lumap_encode_undo(lumap_encoder *e, lua_State *L, int scope) {
   out->size = e->mark;
   out->failed = false;
   lumap_map_drop_from(e->home.seen, (uint64_t)e->mark << 8);
-  if (scope && e->scope->writes) rewind_log(L, scope, e->log_mark, e->globals_mark);
+  /* Shapes that are gone with it must not be referred to, and strings may have been put into slots. */
+  e->stamp++;
+  e->shape_count = e->shape_mark;
+  if (scope && e->scope->writes) lumap_log_rewind(L, scope, e->log_mark, e->globals_mark);
 }
 
 /* ---- references, names, objects of the log ------------------------------------------------------------------ */
 
 void lumap_sink_share(lumap_encoder *e, uint64_t offset) {
   /* Without memory the object's tag may never have been written. */
-  check_memory(e);
+  lumap_encoder_check_memory(e);
   if (!e->sink.is_log) e->sink.out->data[offset - e->sink.base] |= LUMAP_SHARED;
 }
 
+void lumap_put_offset(lumap_encoder *e, unsigned tag, uint64_t offset) {
+  if (tag == LUMAP_TAG_REF) lumap_sink_share(e, offset);
+  lumap_put_u8(e->sink.out, tag);
+  lumap_put_varint(e->sink.out, offset);
+}
+
 bool lumap_put_reference(lumap_encoder *e, const void *object) {
-  lumap_sink *sink = &e->sink;
-  uint64_t *hit = lumap_map_find(sink->seen, object);
-  uint64_t offset;
-  if (!hit) return false;
-  offset = *hit >> 8;
-  lumap_sink_share(e, offset);
-  lumap_put_u8(sink->out, LUMAP_TAG_REF);
-  lumap_put_varint(sink->out, offset);
+  uint64_t *hit = lumap_map_find(e->sink.seen, object);
+  if (hit) lumap_put_offset(e, LUMAP_TAG_REF, *hit >> 8);
+  return hit != NULL;
+}
+
+/* From now on addresses are looked up. */
+static void stop_numbering(lumap_encoder *e) {
+  e->numbers = false;
+  for (size_t i = 0; i < e->met_count; i++)
+    if (!lumap_map_set(&e->message, e->met[i].table, e->met[i].offset << 8)) lumap_encoder_no_memory(e);
+  e->met_count = 0;
+}
+
+/* A list of the tables that have been met, each of which holds its number in the list, from 1, tells without hashing
+   whether a table is one of them (a sparse set: Briggs and Torczon 1993). What else a table holds there is no number of
+   the list, or that of another one. A collection writes over the numbers of all tables that it reaches: then that of
+   the last one is gone, too. On 5.4 any allocation may run one when memory is short, even while the collector rests. */
+static lumap_met_table *find_met(lumap_encoder *e, const lumap_table *table) {
+  uintptr_t number = lumap_table_number(table);
+  if (number > 0 && number <= e->met_count && e->met[number - 1].table == table) return &e->met[number - 1];
+  if (e->met_count > 0 && lumap_table_number(e->met[e->met_count - 1].table) != e->met_count) stop_numbering(e);
+  return NULL;
+}
+
+bool lumap_has_met(lumap_encoder *e, const void *table, uint64_t *offset) {
+  lumap_met_table *met = e->met_count && !e->sink.is_log ? find_met(e, table) : NULL;
+  uint64_t *hit = met ? NULL : lumap_map_find(e->sink.seen, table);
+  if (met)
+    *offset = met->offset;
+  else if (hit)
+    *offset = *hit >> 8;
+  return met || hit;
+}
+
+static bool grow_met(lumap_encoder *e) {
+  size_t room = e->met_room ? e->met_room * 2 : 64;
+  lumap_met_table *met = realloc(e->met, room * sizeof *met);
+  if (!met) return false;
+  e->met = met;
+  e->met_room = room;
   return true;
+}
+
+bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
+  uint64_t *place;
+  lumap_met_table *met = e->met_count ? find_met(e, table) : NULL;
+  if (met) return *offset = met->offset, true;
+  if (e->numbers && lumap_table_has_room(table)) {
+    if (e->met_count == e->met_room && !grow_met(e)) lumap_encoder_no_memory(e);
+    e->met[e->met_count++] = (lumap_met_table){table, lumap_sink_offset(&e->sink)};
+    lumap_table_set_number(table, e->met_count);
+    return false;
+  }
+  place = lumap_map_place(e->sink.seen, table);
+  if (!place) lumap_encoder_no_memory(e);
+  if (*place) return *offset = *place >> 8, true;
+  *place = lumap_sink_offset(&e->sink) << 8;
+  return false;
 }
 
 uint64_t lumap_sink_remember(lumap_encoder *e, int index) {
   lua_State *L = e->L;
-  uint64_t offset = lumap_sink_offset(&e->sink);
+  uint64_t offset = lumap_sink_offset(&e->sink), other;
   if (e->sink.is_log) {
     lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_OBJECTS);
     lua_pushnumber(L, (lua_Number)offset);
     lua_pushvalue(L, index);
     lua_rawset(L, -3);
     lua_pop(L, 1);
+  } else if (e->scratch && lua_istable(L, index)) {
+    lumap_meet(e, lua_topointer(L, index), &other);
+    return offset;
   }
   if (!lumap_map_set(e->sink.seen, lua_topointer(L, index), offset << 8)) lumap_encoder_no_memory(e);
   return offset;
 }
 
-static void put_known(lumap_encoder *e, uint64_t offset) {
-  lumap_put_u8(e->sink.out, LUMAP_TAG_KNOWN);
-  lumap_put_varint(e->sink.out, offset);
+static bool put_table_reference(lumap_encoder *e, int index) {
+  uint64_t offset;
+  if (!lumap_has_met(e, lua_topointer(e->L, index), &offset)) return false;
+  lumap_put_offset(e, LUMAP_TAG_REF, offset);
+  return true;
 }
 
 static bool put_name(lumap_encoder *e, int index) {
@@ -252,18 +296,15 @@ static bool put_name(lumap_encoder *e, int index) {
   return true;
 }
 
-/* Tables announced by DEFERRED, until none is left. */
-static void put_deferred(lumap_encoder *e);
-
 void lumap_put_in_log(lumap_encoder *e, unsigned record, int index, const lumap_step *step) {
   lumap_sink message = e->sink;
   lua_pushnil(e->L);
-  e->sink = log_sink(e, lua_gettop(e->L));
+  e->sink = lumap_log_sink(e, lua_gettop(e->L));
   lumap_put_declarations(e);
   lumap_put_u8(e->sink.out, record);
   lumap_put_value(e, index, step);
-  put_deferred(e);
-  check_memory(e);
+  lumap_put_deferred(e);
+  lumap_encoder_check_memory(e);
   e->sink = message;
   lua_pop(e->L, 1);
 }
@@ -279,17 +320,16 @@ static bool put_from_log(lumap_encoder *e, int index, bool define, const lumap_s
     hit = lumap_map_find(&e->scope->map, object);
   }
   if (!hit) return false;
-  put_known(e, *hit >> 8);
+  lumap_put_offset(e, LUMAP_TAG_KNOWN, *hit >> 8);
   return true;
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------- */
 
-static void put_metatable(lumap_encoder *e, int index, const lumap_step *step) {
+void lumap_put_metatable(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_step here = {step, LUMAP_STEP_METATABLE, 0, 0, NULL, NULL};
   uint64_t *hit;
-  if (!lumap_put_reference(e, lua_topointer(e->L, index)) && !(e->names && put_name(e, index)) &&
-      !put_from_log(e, index, true, &here))
+  if (!put_table_reference(e, index) && !(e->names && put_name(e, index)) && !put_from_log(e, index, true, &here))
     lumap_put_value(e, index, &here);
   /* From now on it keeps its identity as a value, too. */
   hit = e->scope ? lumap_map_find(&e->scope->map, lua_topointer(e->L, index)) : NULL;
@@ -308,87 +348,6 @@ static bool is_class(lumap_encoder *e, int index) {
   has_index = !lua_isnil(L, -1);
   lua_pop(L, 1);
   return has_index;
-}
-
-static void put_field(lumap_encoder *e, int key, int value, const lumap_step *step) {
-  lumap_step at_key = {step, LUMAP_STEP_KEY, key, 0, NULL, NULL};
-  lumap_step at_value = {step, LUMAP_STEP_FIELD, key, 0, NULL, NULL};
-  lumap_put_value(e, key, &at_key);
-  lumap_put_value(e, value, &at_value);
-}
-
-/* Keys from `packed` + 1 on, and what is no list: 1, 2, 3... come as values alone while the traversal yields them in
-   order, everything else in pairs. */
-static void put_body(lumap_encoder *e, int index, size_t packed, size_t hint_at, const lumap_step *step) {
-  lua_State *L = e->L;
-  lua_Number expected = (lua_Number)packed + 1;
-  unsigned pairs = 0;
-  bool listing = packed == 0;
-  if (packed) lumap_put_u8(e->sink.out, LUMAP_TAG_PAIRS);
-  lua_pushnil(L);
-  while (lua_next(L, index)) {
-    int value = lua_gettop(L), key = value - 1;
-    bool is_number = lua_type(L, key) == LUA_TNUMBER;
-    if (listing && is_number && lua_tonumber(L, key) == expected) {
-      lumap_step at_value = {step, LUMAP_STEP_FIELD, key, 0, NULL, NULL};
-      lumap_put_value(e, value, &at_value);
-      expected++;
-    } else if (packed && is_number && lua_tonumber(L, key) >= 1 && lua_tonumber(L, key) <= (lua_Number)packed &&
-               lua_tonumber(L, key) == (lua_Number)(uint64_t)lua_tonumber(L, key)) {
-      /* In the packed part already. */
-    } else {
-      if (listing) lumap_put_u8(e->sink.out, LUMAP_TAG_PAIRS);
-      listing = false;
-      put_field(e, key, value, step);
-      if (pairs < UINT8_MAX) pairs++;
-    }
-    lua_settop(L, key);
-  }
-  lumap_put_u8(e->sink.out, LUMAP_TAG_END);
-  check_memory(e);
-  e->sink.out->data[hint_at] = (unsigned char)pairs;
-}
-
-/* Tries to write the list part as packed numbers; false leaves the output as it was. */
-static bool put_packed(lumap_encoder *e, int index, size_t count, unsigned tag) {
-  lumap_bytes *out = e->sink.out;
-  size_t start = out->size, kind_at;
-  int kind;
-  if (count < LUMAP_PACKED_LEAST || count > LUMAP_PACKED_MOST || !lumap_packed_looks_numeric(e->L, index, count))
-    return false;
-  lumap_put_u8(out, tag);
-  kind_at = out->size;
-  lumap_put_u8(out, 0);
-  lumap_put_varint(out, count);
-  if (!lumap_bytes_reserve(out, count * sizeof(double))) lumap_encoder_no_memory(e);
-  kind = lumap_pack_exact(e->L, index, count, out->data + out->size);
-  if (kind == 0) {
-    out->size = start;
-    return false;
-  }
-  out->data[kind_at] = (unsigned char)kind;
-  out->size += count * sizeof(double);
-  return true;
-}
-
-/* The table's tag (unless a FILL stands for it) and everything behind it. `metatable` is a stack index or 0. */
-static void put_parts(lumap_encoder *e, int index, int metatable, bool fill, const lumap_step *step) {
-  lumap_bytes *out = e->sink.out;
-  size_t count = lumap_rawlen(e->L, index), hint_at;
-  unsigned meta = metatable ? LUMAP_META : 0;
-  unsigned shared = fill ? 0 : lumap_sink_tag(e, 0);
-  bool packed = put_packed(e, index, count, LUMAP_TAG_PACKED | meta | shared);
-  if (!packed) {
-    lumap_put_u8(out, LUMAP_TAG_TABLE | meta | shared);
-    lumap_put_varint(out, count);
-  }
-  hint_at = out->size;
-  lumap_put_u8(out, 0);
-  if (packed && !lumap_packed_has_more(e->L, index, count))
-    lumap_put_u8(out, LUMAP_TAG_END);
-  else
-    put_body(e, index, packed ? count : 0, hint_at, step);
-  if (metatable) put_metatable(e, metatable, step);
 }
 
 static void defer(lumap_encoder *e, int index, const lumap_step *step) {
@@ -410,7 +369,7 @@ static void defer(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_put_u8(sink->out, LUMAP_TAG_DEFERRED | LUMAP_SHARED);
 }
 
-static void put_deferred(lumap_encoder *e) {
+void lumap_put_deferred(lumap_encoder *e) {
   lua_State *L = e->L;
   lumap_sink *sink = &e->sink;
   while (sink->deferred_done < sink->deferred_count) {
@@ -424,7 +383,7 @@ static void put_deferred(lumap_encoder *e) {
     lumap_put_u8(sink->out, LUMAP_TAG_FILL);
     lumap_put_varint(sink->out, (uint64_t)lua_tonumber(L, -1));
     lua_pop(L, 1);
-    put_parts(e, table, lua_getmetatable(L, table) ? table + 1 : 0, true, &root);
+    lumap_put_table_parts(e, table, lua_getmetatable(L, table) ? table + 1 : 0, true, &root);
     lua_settop(L, table - 1);
   }
   sink->deferred_count = sink->deferred_done = 0;
@@ -452,12 +411,16 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   if (!lumap_classes_push_by_metatable(L, top)) return false;
   lua_rawgeti(L, record, LUMAP_CLASS_PACK);
   lua_pushvalue(L, index);
+  keep_way(e, step);
   e->runs_user_code = true;
   code = lua_pcall(L, 1, 1, 0);
   e->runs_user_code = false;
+  lumap_collector_stop(L); /* again: it may have been started there */
+  stop_numbering(e);       /* there may have been a collection, or a table may be gone */
+  e->plain_metatable = NULL;
   if (lumap_is_out_of_memory(L, code)) lua_error(L);
   if (code != 0) refuse_packing(e, record, step);
-  keep_packed(e);
+  keep(e, -1);
   lumap_sink_remember(e, index);
   *lumap_map_find(e->sink.seen, lua_topointer(L, index)) |= LUMAP_SCOPE_IS_PACKED;
   lumap_put_u8(e->sink.out, lumap_sink_tag(e, LUMAP_TAG_CUSTOM));
@@ -507,7 +470,7 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
   const void *object = lua_topointer(L, index);
   int metatable = 0;
   check_packed(e, index, step);
-  if (lumap_put_reference(e, object)) return;
+  if (put_table_reference(e, index)) return;
   if (lumap_encoder_is_globals(e, object)) {
     lumap_put_u8(e->sink.out, LUMAP_TAG_GLOBALS);
     return;
@@ -520,6 +483,7 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
       lua_settop(L, metatable - 1);
       return;
     }
+    e->plain_metatable = lua_topointer(L, metatable);
   }
   if (metatable && prepare_metatable(e, metatable, step) && is_class(e, index) && put_from_log(e, index, false, step)) {
     lua_settop(L, metatable - 1);
@@ -534,7 +498,7 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
   } else {
     lumap_sink_remember(e, index);
     e->depth++;
-    put_parts(e, index, metatable, false, step);
+    lumap_put_table_parts(e, index, metatable, false, step);
     e->depth--;
   }
   if (metatable) lua_settop(L, metatable - 1);
@@ -600,18 +564,23 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
     break;
   case LUA_TSTRING:
     string = lua_tolstring(L, index, &size);
-    lumap_put_string(out, string, size);
+    lumap_put_text(e, lua_topointer(L, index), string, size);
     break;
   case LUA_TTABLE:
+    if (e->scratch && lumap_put_plain_table(e, lua_topointer(L, index), step)) break;
+    lumap_encoder_rest(e);
     put_table(e, index, step);
     break;
   case LUA_TFUNCTION:
+    lumap_encoder_rest(e);
     put_function(e, index, step);
     break;
   case LUA_TUSERDATA:
+    lumap_encoder_rest(e);
     put_userdata(e, index, step);
     break;
   case LUMAP_TCDATA:
+    lumap_encoder_rest(e);
     put_cdata(e, index, step);
     break;
   case LUA_TLIGHTUSERDATA:
@@ -623,180 +592,22 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
   }
 }
 
+/* A new value: it refers to nothing that the message has already. */
+static void forget_objects(lumap_encoder *e) {
+  lumap_map_clear(&e->message);
+  e->met_count = 0;
+  e->numbers = true;
+  if (e->keeps) forget_kept(e);
+}
+
 void lumap_encode_value(lumap_encoder *e, int index, const char *label, int number) {
   lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, number, label, NULL};
+  forget_objects(e);
   e->mark = e->sink.out->size;
+  e->shape_mark = e->shape_count;
   e->log_mark = e->scope ? e->scope->log.size : 0;
-  e->globals_mark = e->scope && e->scope->writes ? count_pending_globals(e->L, e->scope_index) : 0;
+  e->globals_mark = e->scope && e->scope->writes ? lumap_log_pending(e->L, e->scope_index) : 0;
   lumap_put_value(e, lua_absindex(e->L, index), &root);
-  put_deferred(e);
-  check_memory(e);
-}
-
-/* ---- the log ------------------------------------------------------------------------------------------------ */
-
-/* Writes one record straight into the log of the scope. */
-static void log_record(lua_State *L, int scope, unsigned record, const char *name, int index, const lumap_step *step) {
-  lumap_encoder *e;
-  int top = lua_gettop(L);
-  index = lua_absindex(L, index);
-  e = bind(L, lua_absindex(L, scope), 0);
-  lua_pushnil(L);
-  e->sink = log_sink(e, lua_gettop(L));
-  lumap_put_declarations(e);
-  lumap_put_u8(e->sink.out, record);
-  if (name) lumap_put_string(e->sink.out, name, strlen(name));
-  lumap_put_value(e, index, step);
-  put_deferred(e);
-  check_memory(e);
-  lua_settop(L, top);
-}
-
-void lumap_log_value(lua_State *L, int scope, int index, const char *label) {
-  lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, 0, label, NULL};
-  log_record(L, scope, LUMAP_RECORD_VALUE, NULL, index, &root);
-}
-
-void lumap_log_global(lua_State *L, int scope, const char *name, int index, const char *label) {
-  lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, 0, label, NULL};
-  log_record(L, scope, LUMAP_RECORD_GLOBAL, name, index, &root);
-}
-
-/* Writes the class whose record is on top, its metatable or nil. [-0, +0] */
-static int log_class(lua_State *L) {
-  lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, 0, "a registered class", NULL};
-  lumap_encoder *e = bind(L, 1, 0);
-  lua_pushnil(L);
-  e->sink = log_sink(e, lua_gettop(L));
-  lumap_put_declarations(e);
-  lumap_put_u8(e->sink.out, LUMAP_RECORD_CLASS);
-  for (int i = LUMAP_CLASS_NAME; i <= LUMAP_CLASS_UNPACK; i++) {
-    if (i == LUMAP_CLASS_METATABLE && !lua_toboolean(L, 3))
-      lua_pushnil(L);
-    else
-      lua_rawgeti(L, 2, i);
-    lumap_put_value(e, lua_gettop(L), &root);
-    lua_pop(L, 1);
-  }
-  put_deferred(e);
-  check_memory(e);
-  return 0;
-}
-
-/* Tells why the class, whose record is below the error on top, does not cross. [-1, +0] */
-static void log_lost_class(lua_State *L, lumap_scope *s) {
-  size_t size;
-  const char *text;
-  lumap_put_u8(&s->log, LUMAP_RECORD_CLASS);
-  lua_rawgeti(L, -2, LUMAP_CLASS_NAME);
-  text = lua_tolstring(L, -1, &size);
-  lumap_put_string(&s->log, text, size);
-  lumap_put_u8(&s->log, LUMAP_TAG_NIL);
-  lumap_put_u8(&s->log, LUMAP_TAG_NIL);
-  text = lua_tolstring(L, -2, &size);
-  lumap_put_string(&s->log, text ? text : "", text ? size : 0);
-  lua_pop(L, 2);
-}
-
-void lumap_log_classes(lua_State *L, int scope) {
-  lumap_scope *s = lua_touserdata(L, scope);
-  scope = lua_absindex(L, scope);
-  luaL_checkstack(L, 12, NULL);
-  if (!lumap_classes_push_names(L)) return;
-  lua_pushnil(L);
-  while (lua_next(L, -2)) {
-    bool sent = lua_type(L, -2) != LUA_TSTRING;
-    for (int with_metatable = 1; with_metatable >= 0 && !sent; with_metatable--) {
-      size_t mark = s->log.size, globals = count_pending_globals(L, scope);
-      int code;
-      lua_pushcfunction(L, log_class);
-      lua_pushvalue(L, scope);
-      lua_pushvalue(L, -3);
-      lua_pushboolean(L, with_metatable);
-      code = lua_pcall(L, 3, 0, 0);
-      if (lumap_is_out_of_memory(L, code)) lua_error(L);
-      sent = code == 0;
-      if (sent) break;
-      /* The metatable of a library's userdata does not cross; the worker learns it from the first object that it makes.
-         Of a class whose functions do not cross the worker is told the reason. */
-      rewind_log(L, scope, mark, globals);
-      if (with_metatable)
-        lua_pop(L, 1);
-      else
-        log_lost_class(L, s);
-    }
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-
-void lumap_log_paths(lua_State *L, int scope) {
-  static const char *const fields[] = {"path", "cpath"};
-  lumap_scope *s = lua_touserdata(L, scope);
-  lua_getglobal(L, "package");
-  lumap_put_u8(&s->log, LUMAP_RECORD_PATHS);
-  for (int i = 0; i < 2; i++) {
-    size_t size;
-    const char *path;
-    lua_getfield(L, -1, fields[i]);
-    path = lua_tolstring(L, -1, &size);
-    lumap_put_string(&s->log, path ? path : "", path ? size : 0);
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-
-/* scope, addition, step */
-static int log_addition_protected(lua_State *L) {
-  const lumap_step *step = lua_touserdata(L, 3);
-  lua_rawgeti(L, 2, LUMAP_ADDITION_VALUE);
-  log_record(L, 1, LUMAP_RECORD_ADDITION, step->text, -1, step);
-  return 0;
-}
-
-/* Writes the addition to a library at `index`. Whether the code that mentions its name means it is not known: one that
-   cannot be sent is refused where it is called. */
-static void log_addition(lua_State *L, int scope, int index, lumap_step *step) {
-  lumap_scope *s = lua_touserdata(L, scope);
-  size_t mark = s->log.size, globals = count_pending_globals(L, scope);
-  int code;
-  lua_rawgeti(L, index, LUMAP_ADDITION_NAME);
-  step->text = lua_tostring(L, -1);
-  lua_pushcfunction(L, log_addition_protected);
-  lua_pushvalue(L, scope);
-  lua_pushvalue(L, index);
-  lua_pushlightuserdata(L, step);
-  code = lua_pcall(L, 3, 0, 0);
-  if (code == 0) return;
-  if (lumap_is_out_of_memory(L, code)) lua_error(L);
-  rewind_log(L, scope, mark, globals);
-  log_record(L, scope, LUMAP_RECORD_REFUSED, step->text, -1, step);
-}
-
-void lumap_log_finish(lua_State *L, int scope) {
-  int top = lua_gettop(L), pending, readers;
-  scope = lua_absindex(L, scope);
-  luaL_checkstack(L, 12, NULL);
-  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_PENDING_GLOBALS);
-  pending = top + 1;
-  lumap_scope_push_slot(L, scope, LUMAP_SCOPE_READERS);
-  readers = top + 2;
-  /* Writing one global may find more. */
-  for (size_t count; (count = lumap_rawlen(L, pending)) > 0; lua_settop(L, readers)) {
-    lumap_step step = {NULL, LUMAP_STEP_GLOBAL, 0, 0, NULL, NULL};
-    lua_rawgeti(L, pending, (int)count);
-    lua_pushnil(L);
-    lua_rawseti(L, pending, (int)count);
-    lua_pushvalue(L, readers + 1);
-    lua_rawget(L, readers);
-    step.reader = lua_tostring(L, -1);
-    if (lua_istable(L, readers + 1)) {
-      log_addition(L, scope, readers + 1, &step);
-      continue;
-    }
-    step.text = lua_tostring(L, readers + 1);
-    lumap_scope_push_global(L, readers + 1);
-    if (!lua_isnil(L, -1)) log_record(L, scope, LUMAP_RECORD_GLOBAL, step.text, -1, &step);
-  }
-  lua_settop(L, top);
+  lumap_put_deferred(e);
+  lumap_encoder_check_memory(e);
 }

@@ -17,12 +17,45 @@ typedef struct lumap_sink {
   uint64_t deferred_count, deferred_done;
 } lumap_sink;
 
+enum {
+  LUMAP_SHAPES = 64,      /* shapes that the encoder knows at a time: a power of two */
+  LUMAP_SHAPE_KEYS = 32,  /* keys of a shape at most */
+  LUMAP_TEXTS = 256,      /* slots for strings that come again */
+  LUMAP_TEXT_SHORTEST = 2 /* bytes of a string that is worth a slot; the longest is LUMAP_TEXT_UNIQUE or 63 */
+};
+
+/* Keys of tables, in the order in which they lie in memory. Written when it is met the second time. */
+typedef struct lumap_shape {
+  uint64_t stamp; /* lumap_encoder.stamp when it was met */
+  uint32_t number;
+  uint32_t count;
+  bool written;
+  const void *keys[LUMAP_SHAPE_KEYS];
+} lumap_shape;
+
+/* A string in the place that its address leads to. Written into the reader's slot when it is met the second time. */
+typedef struct lumap_text_slot {
+  const void *text;
+  uint64_t stamp;
+  bool written;
+} lumap_text_slot;
+
+/* A table of the value that is being written: see lumap_meet. */
+typedef struct lumap_met_table {
+  const lumap_table *table;
+  uint64_t offset;
+} lumap_met_table;
+
 struct lumap_encoder {
   lua_State *L;
   lumap_sink sink, home; /* where bytes go; where they go between values */
   size_t globals_mark;   /* names of globals to write before that value */
   size_t mark, log_mark; /* sizes of the message and the log before the value that is being written */
-  lumap_map message;     /* objects of the message: offset << 8 | number of the upvalue, 0 for others */
+  lumap_map message;     /* objects of the value: offset << 8 | number of the upvalue, 0 for others */
+  lumap_met_table *met;  /* those of them that are tables, as far as they are numbered */
+  size_t met_count, met_room;
+  bool numbers; /* tables may be numbered: no collection can have come between */
+  bool rests;   /* the collector has been stopped */
   lumap_scope *scope;
   int scope_index;
   lumap_names *names; /* NULL: nothing goes by name */
@@ -32,7 +65,17 @@ struct lumap_encoder {
   unsigned depth;
   unsigned packing;    /* levels of values that pack functions gave: unpack needs them whole */
   bool runs_user_code; /* a pack function runs: this encoder is taken */
-  bool keeps_packed;   /* the registry holds, under this encoder's address, what pack functions gave */
+  const void *key;     /* in the registry */
+  bool keeps;          /* the encoder's own table keeps objects alive */
+  /* Tables where they lie. NULL: not here, everything goes through the C API. */
+  lumap_slot *scratch;
+  int scratch_index;
+  const void *plain_metatable; /* the last one that was seen to belong to no registered class */
+  /* What this message has said, or seen once. Entries of other stamps are of other messages. */
+  uint64_t stamp;
+  uint32_t shape_count, shape_mark; /* now; before the value that is being written */
+  lumap_shape shapes[LUMAP_SHAPES];
+  lumap_text_slot texts[LUMAP_TEXTS];
 };
 
 static inline bool lumap_encoder_is_globals(const lumap_encoder *e, const void *table) {
@@ -51,12 +94,59 @@ void lumap_put_in_log(lumap_encoder *e, unsigned record, int index, const lumap_
 /* If the object at `index` is of a registered class, writes what its pack function gives. What the class is found by, a
  * metatable or the number of a C type, is on top. */
 bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step);
+/* Writes the table at `index`, which has been remembered: its tag (unless `fill`: a FILL stands for it) and all behind
+ * it. `metatable` is a stack index or 0. */
+void lumap_put_table_parts(lumap_encoder *e, int index, int metatable, bool fill, const lumap_step *step);
+
+/* Writes the metatable at `index` of a table that has been written. */
+void lumap_put_metatable(lumap_encoder *e, int index, const lumap_step *step);
+
+/* Writes a string, `text` being its address: those that come again are referred to. */
+void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size);
+
+/* Tables announced by DEFERRED, until none is left. */
+void lumap_put_deferred(lumap_encoder *e);
+
+/* The state's encoder, bound to a scope or to plain use, without a sink. It needs the collector to rest until the last
+ * value is written. [-0, +2] */
+lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags);
+
+/* Raises the VM's error if the sink had no memory. */
+void lumap_encoder_check_memory(lumap_encoder *e);
+
+/* ---- log.c ---- */
+
+/* `deferred` is a stack index that holds nil. */
+lumap_sink lumap_log_sink(lumap_encoder *e, int deferred);
+
+/* How many globals are noted and not written. */
+size_t lumap_log_pending(lua_State *L, int scope);
+
+/* Takes back what the log has gained since it had `size` bytes and `globals` names to write. */
+void lumap_log_rewind(lua_State *L, int index, size_t size, size_t globals);
 
 /* Writes the function at `index`, which has no name and has not been met. */
 void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step);
 
-/* If the object has been met in this numbering, writes a reference to it. */
+/* If the object, which is no table, has been met in this numbering, writes a reference to it. */
 bool lumap_put_reference(lumap_encoder *e, const void *object);
+
+/* Has the table been met in this numbering? Then `*offset` is where. */
+bool lumap_has_met(lumap_encoder *e, const void *table, uint64_t *offset);
+
+/* The same, and notes that it begins here if it has not been. For messages, and where tables are read where they lie.
+ */
+bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset);
+
+/* Writes REF to an object of this numbering, or another tag that takes an offset. */
+void lumap_put_offset(lumap_encoder *e, unsigned tag, uint64_t offset);
+
+/* Writes a table that lies in the VM's memory if nothing about it needs a second look; else false: nothing is written.
+ */
+bool lumap_put_plain_table(lumap_encoder *e, const lumap_table *table, const lumap_step *step);
+
+/* Stops the collector for the rest of the call that encodes. */
+void lumap_encoder_rest(lumap_encoder *e);
 
 /* Notes that the object at `index` begins here, in the log for as long as the call lasts. Returns its offset. */
 uint64_t lumap_sink_remember(lumap_encoder *e, int index);
@@ -72,7 +162,17 @@ static inline unsigned lumap_sink_tag(const lumap_encoder *e, unsigned tag) {
 /* Raises "not enough memory" the way the VM does, after a buffer could not grow. */
 int lumap_encoder_no_memory(lumap_encoder *e);
 
-/* ---- the decoder's own parts, shared by decode.c and function.c ---- */
+/* ---- the decoder's own parts, shared by decode.c, decode_table.c and function.c ---- */
+
+/* Reads a table whose tag, TABLE or PACKED, has been read. With `fill` the table is on top already, else it is pushed.
+ * Returns where it lies. */
+const lumap_table *lumap_get_table(lumap_decoder *d, unsigned tag, bool fill, uint64_t offset);
+
+/* Reads a record whose tag has been read; pushes the table, and returns where it lies. */
+const lumap_table *lumap_get_record(lumap_decoder *d, unsigned tag, uint64_t offset);
+
+/* Raises an error if the input has ended. */
+void lumap_decoder_check(lumap_decoder *d);
 
 /* Reads a function whose tag has been read; pushes it. */
 void lumap_get_function(lumap_decoder *d, unsigned tag, uint64_t offset);

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/map.h"
-#include "lua/state.h"
 
 enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
 
@@ -238,6 +237,10 @@ static void step_into(lua_State *L, int key) {
     lua_pushnil(L);
   }
   lua_remove(L, -2);
+}
+
+bool lumap_names_has(const lumap_names *names, const void *object) {
+  return lumap_map_find(&names->map, object) != NULL;
 }
 
 int lumap_names_push(lua_State *L, lumap_names *names, int index) {

@@ -19,6 +19,9 @@ void lumap_names_open(lua_State *L);
 /* The index of the state, brought up to date with package.loaded. [-0, +0] */
 lumap_names *lumap_names_get(lua_State *L);
 
+/* May the object have a name? False is certain, and cheap. [-0, +0] */
+bool lumap_names_has(const lumap_names *names, const void *object);
+
 /* Pushes the name of the table or function at `index` as strings, the module first, and returns how many; 0 when it
  * has none that another state can use. [-0, +parts] */
 int lumap_names_push(lua_State *L, lumap_names *names, int index);

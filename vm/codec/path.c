@@ -74,12 +74,31 @@ static void push_way(lua_State *L, int list, int number) {
   lua_concat(L, lua_gettop(L) - top);
 }
 
+/* Appends what the key of a step through a table where it lies adds. [-1, +1] */
+static void append_slot(lua_State *L, const lumap_slot_step *step) {
+  lumap_slot *scratch;
+  luaL_checkstack(L, 8, NULL);
+  scratch = lumap_layout_push(L);
+  lumap_slot_push(L, lua_gettop(L), scratch, &step->key);
+  lua_replace(L, -2);
+  lua_insert(L, -2);
+  if (step->step.kind == LUMAP_STEP_SLOT) {
+    append_key(L, lua_gettop(L) - 1);
+  } else {
+    lua_pushfstring(L, ".<key: %s>", luaL_typename(L, -2));
+    lua_concat(L, 2);
+  }
+  lua_remove(L, -2);
+}
+
 /* Appends the fields between the subject and `step`, outermost first. [-1, +1] */
 static void append_fields(lua_State *L, const lumap_step *step) {
   if (starts_subject(step)) return;
   append_fields(L, step->up);
   if (step->kind == LUMAP_STEP_FIELD) {
     append_key(L, step->index);
+  } else if (step->kind == LUMAP_STEP_SLOT || step->kind == LUMAP_STEP_SLOT_KEY) {
+    append_slot(L, (const lumap_slot_step *)step);
   } else if (step->kind == LUMAP_STEP_KEY) {
     lua_pushfstring(L, ".<key: %s>", luaL_typename(L, step->index));
     lua_concat(L, 2);

@@ -8,12 +8,14 @@
 #ifndef LUMAP_CODEC_PATH_H
 #define LUMAP_CODEC_PATH_H
 
-#include "lua/compat.h"
+#include "lua/layout.h"
 
 typedef enum lumap_step_kind {
-  LUMAP_STEP_ROOT,  /* text: "result"; number above 0: "items[3]" */
-  LUMAP_STEP_FIELD, /* index: stack index of the key */
-  LUMAP_STEP_KEY,   /* the key itself; index: its stack index */
+  LUMAP_STEP_ROOT,     /* text: "result"; number above 0: "items[3]" */
+  LUMAP_STEP_FIELD,    /* index: stack index of the key */
+  LUMAP_STEP_SLOT,     /* a lumap_slot_step: a field of a table that is on no stack */
+  LUMAP_STEP_KEY,      /* the key itself; index: its stack index */
+  LUMAP_STEP_SLOT_KEY, /* the same in a lumap_slot_step */
   LUMAP_STEP_METATABLE,
   LUMAP_STEP_UPVALUE,     /* index: stack index of the function; number: which */
   LUMAP_STEP_ENVIRONMENT, /* index: stack index of the function */
@@ -30,6 +32,14 @@ typedef struct lumap_step {
   const char *text;
   const char *reader;
 } lumap_step;
+
+/* A step through a table where it lies (lua/layout.h). */
+typedef struct lumap_slot_step {
+  lumap_step step;
+  const lumap_table *table;
+  lumap_slot key;
+  bool kept; /* table and key are safe from the collector: user code may run */
+} lumap_slot_step;
 
 /* Pushes "items[3].conn.log", "upvalue 'db' of the function at app.lua:12"... [-0, +1] */
 void lumap_path_push(lua_State *L, const lumap_step *step);

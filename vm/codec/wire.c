@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "codec/wire.h"
 
-void lumap_put_integer(lumap_bytes *out, int64_t value) {
-  if (value >= 0 && value < 128) {
-    lumap_put_u8(out, LUMAP_TAG_FIXINT | (unsigned)value);
-  } else if (value == (int8_t)value) {
+void lumap_put_wide_integer(lumap_bytes *out, int64_t value) {
+  if (value == (int8_t)value) {
     int8_t small = (int8_t)value;
     lumap_put_field(out, LUMAP_TAG_I8, &small, sizeof small);
   } else if (value == (int16_t)value) {
@@ -18,10 +16,8 @@ void lumap_put_integer(lumap_bytes *out, int64_t value) {
   }
 }
 
-void lumap_put_string(lumap_bytes *out, const char *string, size_t size) {
-  if (size < 64) {
-    lumap_put_u8(out, LUMAP_TAG_FIXSTR | (unsigned)size);
-  } else if (size <= UINT8_MAX) {
+void lumap_put_long_string(lumap_bytes *out, const char *string, size_t size) {
+  if (size <= UINT8_MAX) {
     uint8_t length = (uint8_t)size;
     lumap_put_field(out, LUMAP_TAG_STR8, &length, sizeof length);
   } else if (size <= UINT32_MAX) {
@@ -34,7 +30,7 @@ void lumap_put_string(lumap_bytes *out, const char *string, size_t size) {
   lumap_bytes_append(out, string, size);
 }
 
-uint64_t lumap_get_varint(lumap_reader *in) {
+uint64_t lumap_get_long_varint(lumap_reader *in) {
   uint64_t value = 0;
   for (unsigned shift = 0; shift < 64; shift += 7) {
     unsigned byte = lumap_get_u8(in);
@@ -43,6 +39,27 @@ uint64_t lumap_get_varint(lumap_reader *in) {
   }
   in->failed = true;
   return 0;
+}
+
+int64_t lumap_get_integer(lumap_reader *in, unsigned tag) {
+  int8_t i8 = 0;
+  int16_t i16 = 0;
+  int32_t i32 = 0;
+  int64_t i64 = 0;
+  switch (tag) {
+  case LUMAP_TAG_I8:
+    lumap_get_number(in, &i8, sizeof i8);
+    return i8;
+  case LUMAP_TAG_I16:
+    lumap_get_number(in, &i16, sizeof i16);
+    return i16;
+  case LUMAP_TAG_I32:
+    lumap_get_number(in, &i32, sizeof i32);
+    return i32;
+  default:
+    lumap_get_number(in, &i64, sizeof i64);
+    return i64;
+  }
 }
 
 const char *lumap_get_string(lumap_reader *in, unsigned tag, size_t *size) {

@@ -62,6 +62,12 @@ typedef enum lumap_tag {
   LUMAP_TAG_CODE_REF = 0x2A, /* varint offset of the code in this log */
   LUMAP_TAG_CTYPE = 0x2B,    /* C type */
   LUMAP_TAG_LIBRARY = 0x2C,  /* string name: ffi.load of it; empty: ffi.C */
+  LUMAP_TAG_TEXT = 0x2D,     /* u8 slot, string: the string, which the slot holds from now on */
+  LUMAP_TAG_TEXT_REF = 0x2E, /* u8 slot: the string that the slot holds */
+
+  /* A table whose keys are those of a shape: varint shape, the shape if it is a new one, values; +2: metatable. An
+     object, as above. */
+  LUMAP_TAG_RECORD = 0x30,
 
   LUMAP_TAG_FIXSTR = 0x40, /* 0x40..0x7F: string of 0..63 bytes */
   LUMAP_TAG_FIXINT = 0x80, /* 0x80..0xFF: 0..127 */
@@ -72,6 +78,10 @@ enum {
   LUMAP_PACKED_F64 = 1,   /* floats */
   LUMAP_PACKED_I64 = 2,   /* integers */
   LUMAP_PACKED_MIXED = 3, /* doubles; those without a fraction (but -0.0) stand for integers */
+  LUMAP_PACKED_I8 = 4,    /* integers */
+  LUMAP_PACKED_I16 = 5,
+  LUMAP_PACKED_I32 = 6,
+  LUMAP_PACKED_LAST = LUMAP_PACKED_I32
 };
 
 /* Records of a log entry (codec.h). */
@@ -85,6 +95,11 @@ enum {
   LUMAP_RECORD_REFUSED = 7,  /* string library.field, string: why that cannot be sent */
   LUMAP_RECORD_DECLARE = 8,  /* a table: what was given to ffi.cdef, or to ffi.load for all to use */
 };
+
+/* Bytes of one number of a list of a known kind. */
+static inline size_t lumap_packed_width(unsigned kind) {
+  return kind == LUMAP_PACKED_I8 ? 1 : kind == LUMAP_PACKED_I16 ? 2 : kind == LUMAP_PACKED_I32 ? 4 : 8;
+}
 
 static inline void lumap_put_u8(lumap_bytes *out, unsigned value) {
   if (lumap_bytes_reserve(out, 1)) out->data[out->size++] = (unsigned char)value;
@@ -105,8 +120,26 @@ static inline void lumap_put_varint(lumap_bytes *out, uint64_t value) {
   out->data[out->size++] = (unsigned char)value;
 }
 
-void lumap_put_integer(lumap_bytes *out, int64_t value);
-void lumap_put_string(lumap_bytes *out, const char *string, size_t size);
+/* The common cases in place, since they are most of what is written. */
+void lumap_put_wide_integer(lumap_bytes *out, int64_t value);
+void lumap_put_long_string(lumap_bytes *out, const char *string, size_t size);
+
+static inline void lumap_put_integer(lumap_bytes *out, int64_t value) {
+  if (value >= 0 && value < 128)
+    lumap_put_u8(out, LUMAP_TAG_FIXINT | (unsigned)value);
+  else
+    lumap_put_wide_integer(out, value);
+}
+
+static inline void lumap_put_string(lumap_bytes *out, const char *string, size_t size) {
+  if (size >= 64) {
+    lumap_put_long_string(out, string, size);
+  } else if (lumap_bytes_reserve(out, size + 1)) {
+    out->data[out->size] = (unsigned char)(LUMAP_TAG_FIXSTR | size);
+    memcpy(out->data + out->size + 1, string, size);
+    out->size += size + 1;
+  }
+}
 
 typedef struct lumap_reader {
   const unsigned char *data;
@@ -141,7 +174,15 @@ static inline bool lumap_get_number(lumap_reader *in, void *value, size_t size) 
   return bytes != NULL;
 }
 
-uint64_t lumap_get_varint(lumap_reader *in);
+uint64_t lumap_get_long_varint(lumap_reader *in);
+
+static inline uint64_t lumap_get_varint(lumap_reader *in) {
+  if (!in->failed && in->at < in->size && in->data[in->at] < 0x80) return in->data[in->at++];
+  return lumap_get_long_varint(in);
+}
+
+/* An integer whose tag, I8 to I64, has been read. */
+int64_t lumap_get_integer(lumap_reader *in, unsigned tag);
 
 /* A string whose tag has been read; NULL when the tag is not a string's or the bytes are not there. */
 const char *lumap_get_string(lumap_reader *in, unsigned tag, size_t *size);

@@ -143,6 +143,15 @@ int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   return lua_cpcall(L, body, data);
 }
 
+/* Starts the collector, to begin a cycle when `kb` more are in use. The API sets that by the pause alone. */
+static void restart_later(lua_State *L, double kb) {
+  double now = lua_gc(L, LUA_GCCOUNT, 0) + 1;
+  double percent = (now + kb) / now * 100;
+  int pause = lua_gc(L, LUA_GCSETPAUSE, percent < 1000000 ? (int)percent : 1000000);
+  lua_gc(L, LUA_GCRESTART, -1);
+  lua_gc(L, LUA_GCSETPAUSE, pause);
+}
+
 /* A traceback also behind what __tostring gives, none for a value without it, and silence about nil. */
 void lumap_describe_error(lua_State *L) {
   int index = lua_gettop(L);
@@ -157,6 +166,12 @@ void lumap_describe_error(lua_State *L) {
 }
 
 #else
+
+/* Starts the collector, to begin a cycle when `kb` more are in use. */
+static void restart_later(lua_State *L, double kb) {
+  lua_gc(L, LUA_GCRESTART, 0);
+  lua_gc(L, LUA_GCSTEP, kb < 1000000000 ? -(int)kb : -1000000000);
+}
 
 bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
   if (!lua_isinteger(L, index)) return false;
@@ -295,14 +310,90 @@ int lumap_standard_file(lua_State *L, int index) {
   return file == stdin ? 0 : file == stdout ? 1 : file == stderr ? 2 : -1;
 }
 
+/* ---- the collector's rest ----------------------------------------------------------------------------------- */
+
+/* Both VMs forget, when their collector is started again, how long it meant to wait, and begin a cycle at once. Where
+   that happens with every message a program does little else than collect. So a state keeps how much memory there was
+   to be before the next cycle: the pause, times what there was when the last cycle had ended. That it has ended is told
+   by an object that lives for one cycle. */
+typedef struct pacing {
+  bool cycled;
+  double promised_kb; /* 0: not known */
+} pacing;
+
+static const char pacing_key, witness_key;
+
+static void push_witness(lua_State *L) {
+  lua_newuserdata(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &witness_key);
+  lua_setmetatable(L, -2);
+}
+
+static pacing *pacing_of(lua_State *L) {
+  pacing *self;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &pacing_key);
+  self = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return self;
+}
+
+static int note_cycle(lua_State *L) {
+  pacing *self = pacing_of(L);
+  if (!self) return 0;
+  self->cycled = true;
+  push_witness(L);
+  return 0;
+}
+
+void lumap_collector_pace(lua_State *L) {
+  memset(lua_newuserdata(L, sizeof(pacing)), 0, sizeof(pacing));
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &pacing_key);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, note_cycle);
+  lua_setfield(L, -2, "__gc");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &witness_key);
+  push_witness(L);
+  lua_pop(L, 1);
+}
+
+static double memory_kb(lua_State *L) {
+  return lua_gc(L, LUA_GCCOUNT, 0) + lua_gc(L, LUA_GCCOUNTB, 0) / 1024.0;
+}
+
+static int pause_percent(lua_State *L) {
+  int percent = lua_gc(L, LUA_GCSETPAUSE, 200);
+  lua_gc(L, LUA_GCSETPAUSE, percent);
+  return percent;
+}
+
 bool lumap_collector_stop(lua_State *L) {
   bool running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
+  pacing *self = running ? pacing_of(L) : NULL;
+  if (self && (self->cycled || self->promised_kb == 0)) {
+    self->promised_kb = memory_kb(L) * pause_percent(L) / 100;
+    self->cycled = false;
+  }
   if (running) lua_gc(L, LUA_GCSTOP, 0);
   return running;
 }
 
 void lumap_collector_restore(lua_State *L, bool was_running) {
-  if (was_running) lua_gc(L, LUA_GCRESTART, 0);
+  pacing *self;
+  double left_kb;
+  if (!was_running) return;
+  self = pacing_of(L);
+  left_kb = self ? self->promised_kb - memory_kb(L) : 0;
+  if (left_kb > 0)
+    restart_later(L, left_kb);
+  else
+    lua_gc(L, LUA_GCRESTART, 0);
+}
+
+int lumap_pcall_at_rest(lua_State *L, int arguments, int results) {
+  bool was_running = lumap_collector_stop(L);
+  int code = lua_pcall(L, arguments, results, 0);
+  lumap_collector_restore(L, was_running);
+  return code;
 }
 
 bool lumap_is_out_of_memory(lua_State *L, int code) {

@@ -113,12 +113,20 @@ void lumap_push_written(lua_State *L, int index);
 /* Replaces the error on top by what the stock interpreter prints for it, traceback included. [-1, +1] */
 void lumap_describe_error(lua_State *L);
 
+/* Makes the state remember how long its collector means to wait, which a stop forgets. Once, when it is opened. [-0,
+ * +0]
+ */
+void lumap_collector_pace(lua_State *L);
+
 /* Stops the collector; what it returns goes to lumap_collector_restore. */
 bool lumap_collector_stop(lua_State *L);
 void lumap_collector_restore(lua_State *L, bool was_running);
 
 /* Did a protected call that gave `code` end for lack of memory, the VM's or ours? Its error is on top. [-0, +0] */
 bool lumap_is_out_of_memory(lua_State *L, int code);
+
+/* lua_pcall with the collector at rest; afterwards it runs if it ran before, whatever became of the call. */
+int lumap_pcall_at_rest(lua_State *L, int arguments, int results);
 
 /* Calls `body` with `data` as its only argument, a light userdata, in protected mode. Result as lua_pcall: the error is
  * then on top. Raises nothing, not even when memory runs out before the call. [-0, +0 or +1] */

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "lua/layout.h"
+
 void lumap_core_set(lua_State *L, const luaL_Reg *functions) {
   for (; functions->name; functions++) {
     lua_pushcfunction(L, functions->func);
@@ -130,6 +132,13 @@ static int core_settings(lua_State *L) {
   return 1;
 }
 
+/* direct(boolean) -> boolean: are tables read and written where they lie (lua/layout.h)? False goes through the C API
+   from now on. For specs, which compare both ways. */
+static int core_direct(lua_State *L) {
+  lua_pushboolean(L, lumap_layout_use(L, lua_toboolean(L, 1)));
+  return 1;
+}
+
 /* signal_name(number) -> string or nil */
 static int core_signal_name(lua_State *L) {
   lua_pushstring(L, lumap_signal_name((int)luaL_checkinteger(L, 1)));
@@ -151,6 +160,7 @@ void lumap_core_open_system(lua_State *L) {
       {"new_list", core_new_list},
       {"settings", core_settings},
       {"signal_name", core_signal_name},
+      {"direct", core_direct},
       {NULL, NULL},
   };
   lumap_core_set(L, functions);

@@ -13,8 +13,7 @@ static int collect_bytes(lua_State *L) {
   return 0;
 }
 
-/* encode(value, with_functions) -> string */
-static int core_encode(lua_State *L) {
+static int encode_protected(lua_State *L) {
   lumap_bytes *out = lumap_new_object(L, sizeof *out, bytes_type);
   lumap_encoder *e;
   lumap_put_u8(out, LUMAP_WIRE_VERSION);
@@ -24,6 +23,14 @@ static int core_encode(lua_State *L) {
   /* A big message's memory is not left to the collector. */
   lumap_bytes_deinit(out);
   return 1;
+}
+
+/* encode(value, with_functions) -> string */
+static int core_encode(lua_State *L) {
+  lua_settop(L, 2);
+  lua_pushcfunction(L, encode_protected);
+  lua_insert(L, 1);
+  return lumap_encode_call(L, 2, 1) == 0 ? 1 : lua_error(L);
 }
 
 static int decode_protected(lua_State *L) {
@@ -44,15 +51,10 @@ static int decode_protected(lua_State *L) {
 
 /* decode(bytes, with_functions) -> value; the collector rests meanwhile */
 static int core_decode(lua_State *L) {
-  bool was_running;
-  int code;
   lua_settop(L, 2);
   lua_pushcfunction(L, decode_protected);
   lua_insert(L, 1);
-  was_running = lumap_collector_stop(L);
-  code = lua_pcall(L, 2, 1, 0);
-  lumap_collector_restore(L, was_running);
-  return code == 0 ? 1 : lua_error(L);
+  return lumap_pcall_at_rest(L, 2, 1) == 0 ? 1 : lua_error(L);
 }
 
 /* A call's rules, without a call: the log goes nowhere. */
@@ -71,7 +73,7 @@ static int core_check(lua_State *L) {
   lua_pushcfunction(L, check_protected);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
-  code = lua_pcall(L, 2, 0, 0);
+  code = lumap_encode_call(L, 2, 0);
   if (code == 0) {
     lua_pushboolean(L, 1);
     return 1;

@@ -311,7 +311,6 @@ static int put_values(lua_State *L) {
   p->e = lumap_encode_begin(L, &task->payload, scope, 0);
   for (; p->done < task->count; p->done++) {
     lua_rawgeti(L, 3, (int)(from + p->done));
-    lumap_encode_separate(p->e);
     lumap_encode_value(p->e, -1, label, numbered ? (int)(task->first + p->done) : 0);
     lua_pop(L, 1);
   }
@@ -331,7 +330,7 @@ static int job_values(lua_State *L) {
   lua_pushlightuserdata(L, &p);
   for (int i = 1; i <= 5; i++)
     lua_pushvalue(L, i);
-  code = lua_pcall(L, 6, 0, 0);
+  code = lumap_encode_call(L, 6, 0);
   if (lumap_is_out_of_memory(L, code)) return lua_error(L);
   if (code != 0 && p.e) {
     push_scope(L);
@@ -528,18 +527,13 @@ static int read_results(lua_State *L) {
 static int job_results(lua_State *L) {
   job_object *self = check_job(L);
   reading r = {.task = self->current};
-  bool was_running;
-  int code;
   if (!self->current) return luaL_error(L, "no chunk was collected");
   lua_settop(L, 4);
   lua_pushcfunction(L, read_results);
   lua_insert(L, 1);
   lua_pushlightuserdata(L, &r);
   lua_insert(L, 2);
-  was_running = lumap_collector_stop(L);
-  code = lua_pcall(L, 5, 1, 0);
-  lumap_collector_restore(L, was_running);
-  return code == 0 ? 1 : lua_error(L);
+  return lumap_pcall_at_rest(L, 5, 1) == 0 ? 1 : lua_error(L);
 }
 
 /* death() -> index, signal, exit_code, message of a chunk that ended with "died", "memory" or "start" */

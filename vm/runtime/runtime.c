@@ -7,7 +7,7 @@
 #include "codec/additions.h"
 #include "codec/cdata.h"
 #include "codec/names.h"
-#include "codec/packed.h"
+#include "lua/layout.h"
 #include "pool/pool.h"
 #include "runtime/core.h"
 
@@ -36,18 +36,6 @@ static void require_global(lua_State *L, const char *name) {
   lua_setglobal(L, name);
 }
 
-static void install_packed(lua_State *L) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "lumap.packed");
-  lua_call(L, 1, 1);
-  if (lua_istable(L, -1)) {
-    for (int i = 1; i <= 3; i++)
-      lua_rawgeti(L, -i, i);
-    lumap_packed_install(L);
-  }
-  lua_pop(L, 1);
-}
-
 /* Before anything of the ffi library is looked up: from then on its declarations are recorded. */
 static void install_declarations(lua_State *L) {
   lua_getglobal(L, "require");
@@ -66,6 +54,8 @@ static int furnish(lua_State *L) {
   /* As they are opened, states of one VM may all give the same numbers. The main state does what the stock one does. */
   if (runtime->worker) lumap_generator_scramble(&runtime->generator, lumap_entropy(), (uint64_t)runtime->worker);
   if (runtime->worker) lumap_core_open_output(L);
+  lumap_layout_open(L);
+  lumap_collector_pace(L);
   lumap_push_loaded(L);
   lua_newtable(L);
   lumap_core_open_system(L);
@@ -73,7 +63,6 @@ static int furnish(lua_State *L) {
   lumap_core_open_pool(L);
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
-  install_packed(L);
   install_declarations(L);
   require_global(L, "codec");
   require_global(L, "parallel");

@@ -39,9 +39,7 @@ static int task_enter(lua_State *L) {
   return 0;
 }
 
-/* log(task, scope, read, values) -> read: reads the entries of the call's log that the task needs, from number `read`
-   on, and appends the values that they define to the list. */
-static int task_log(lua_State *L) {
+static int read_log(lua_State *L) {
   lumap_task *task = to_task(L);
   uint32_t read = (uint32_t)lua_tonumber(L, 3), number = 0;
   uint64_t began = lumap_clock_ns();
@@ -56,13 +54,29 @@ static int task_log(lua_State *L) {
   return 1;
 }
 
-/* entry(scope, bytes, values): reads a log of one entry, that of an init function. */
-static int task_entry(lua_State *L) {
+/* log(task, scope, read, values) -> read: reads the entries of the call's log that the task needs, from number `read`
+   on, and appends the values that they define to the list. */
+static int task_log(lua_State *L) {
+  lua_settop(L, 4);
+  lua_pushcfunction(L, read_log);
+  lua_insert(L, 1);
+  return lumap_pcall_at_rest(L, 4, 1) == 0 ? 1 : lua_error(L);
+}
+
+static int read_entry(lua_State *L) {
   size_t size;
   const char *bytes = luaL_checklstring(L, 2, &size);
   lumap_scope_check(L, 1);
   lumap_log_read(L, 1, bytes, size, 3);
   return 0;
+}
+
+/* entry(scope, bytes, values): reads a log of one entry, that of an init function. */
+static int task_entry(lua_State *L) {
+  lua_settop(L, 3);
+  lua_pushcfunction(L, read_entry);
+  lua_insert(L, 1);
+  return lumap_pcall_at_rest(L, 3, 0) == 0 ? 0 : lua_error(L);
 }
 
 static int read_items(lua_State *L) {
@@ -92,15 +106,10 @@ static int read_items(lua_State *L) {
 static int task_items(lua_State *L) {
   lumap_task *task = to_task(L);
   uint64_t began = lumap_clock_ns();
-  bool was_running;
-  int code;
   lua_settop(L, 3);
   lua_pushcfunction(L, read_items);
   lua_insert(L, 1);
-  was_running = lumap_collector_stop(L);
-  code = lua_pcall(L, 3, 2, 0);
-  lumap_collector_restore(L, was_running);
-  if (code != 0) return lua_error(L);
+  if (lumap_pcall_at_rest(L, 3, 2) != 0) return lua_error(L);
   task->decode_ns += lumap_clock_ns() - began;
   return 2;
 }
@@ -173,7 +182,6 @@ static int write_columns(lua_State *L) {
         lua_rawgeti(L, -2, (int)(w->at + 1));
       else
         lua_pushnil(L); /* a failed item has no results */
-      lumap_encode_separate(w->e);
       lumap_encode_value(w->e, -1, "result", w->column > 1 ? w->column : 0);
       lua_pop(L, 2);
     }
@@ -206,7 +214,7 @@ static int protect(lua_State *L, lua_CFunction body, writing *w) {
   lua_pushlightuserdata(L, w);
   for (int i = 2; i <= 4; i++)
     lua_pushvalue(L, i);
-  return lua_pcall(L, 4, 0, 0);
+  return lumap_encode_call(L, 4, 0);
 }
 
 /* finish(task, scope, columns, errors, done): encodes columns[c][1..done] and errors[i], which are tables of plain

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include "lua/layout.h"
+
+static const char scratch_key, spare_key;
+
+/* ---- trying it out ------------------------------------------------------------------------------------------ */
+
+static bool text_fits(lua_State *L, int index) {
+  size_t size;
+  const char *bytes = lua_tolstring(L, index, &size);
+  const lumap_text *text = lua_topointer(L, index);
+  return text && (const char *)text->bytes == bytes && lumap_text_size(text) == size &&
+         (text->kind & 0x0F) == LUMAP_SLOT_STRING_TYPE;
+}
+
+static bool slot_holds(lua_State *L, const lumap_slot *slot, int index) {
+  lumap_slot_kind kind = lumap_slot_kind_of(slot);
+  lumap_slot made;
+  switch (lua_type(L, index)) {
+  case LUA_TNUMBER:
+    if (kind == LUMAP_SLOT_INTEGER) return (lua_Number)lumap_slot_integer(slot) == lua_tonumber(L, index);
+    return kind == LUMAP_SLOT_DOUBLE && lumap_slot_double(slot) == lua_tonumber(L, index);
+  case LUA_TBOOLEAN:
+    return kind == (lua_toboolean(L, index) ? LUMAP_SLOT_TRUE : LUMAP_SLOT_FALSE);
+  case LUA_TSTRING:
+  case LUA_TTABLE:
+    lumap_slot_set_object(&made, lua_topointer(L, index));
+    return kind == (lua_istable(L, index) ? LUMAP_SLOT_TABLE : LUMAP_SLOT_STRING) &&
+           lumap_slot_object(slot) == lua_topointer(L, index) && lumap_slot_equal(slot, &made);
+  default:
+    return kind == LUMAP_SLOT_OTHER;
+  }
+}
+
+/* Fields that are compared before any pointer is followed: a layout of another kind differs in one of them. */
+static bool header_fits(lua_State *L, const lumap_table *table, const void *metatable, size_t list, size_t nodes) {
+  size_t count;
+  (void)L;
+  if (table->kind != LUMAP_SLOT_TABLE_TYPE || table->metatable != metatable || !lumap_table_is_fresh(table))
+    return false;
+  lumap_table_list(table, &count);
+  return count == list && lumap_table_node_count(table) == nodes;
+}
+
+/* The table at `table` has a list of `count` values, lying at stack indexes from `values` on. */
+static bool list_fits(lua_State *L, int table, size_t count, int values) {
+  size_t room;
+  const lumap_slot *list = lumap_table_list(lua_topointer(L, table), &room);
+  for (size_t i = 0; i < count; i++)
+    if (!slot_holds(L, &list[i], values + (int)i)) return false;
+  return true;
+}
+
+/* Each key of the table at `index` is in one node, with its value; the other nodes are nil. */
+static bool nodes_fit(lua_State *L, int index, size_t keys) {
+  const lumap_table *table = lua_topointer(L, index);
+  size_t found = 0;
+  for (size_t i = 0; i < lumap_table_node_count(table); i++) {
+    lumap_slot key = lumap_node_key(&table->nodes[i]);
+    if (lumap_slot_is_nil(lumap_node_value(&table->nodes[i]))) continue;
+    if (lumap_slot_kind_of(&key) != LUMAP_SLOT_STRING) return false;
+    lua_pushstring(L, ((const lumap_text *)lumap_slot_object(&key))->bytes);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, index);
+    if (!slot_holds(L, &key, -2) || !slot_holds(L, lumap_node_value(&table->nodes[i]), -1)) return false;
+    lua_pop(L, 2);
+    found++;
+  }
+  return found == keys;
+}
+
+static const char *const names[] = {"alpha", "beta", "gamma", "__index", "epsilon"};
+enum { NAMES = 5 };
+
+/* What is stored past the API is what the API finds, and the table grows as any other does. */
+static bool copies_fit(lua_State *L, int model) {
+  int copy;
+  lua_createtable(L, 0, NAMES);
+  copy = lua_gettop(L);
+  if (!lumap_table_copy_keys((lumap_table *)(uintptr_t)lua_topointer(L, copy), lua_topointer(L, model))) return false;
+  lua_pushnil(L);
+  if (lua_next(L, copy)) return false;
+  for (size_t i = 0; i < lumap_table_node_count(lua_topointer(L, copy)); i++) {
+    lumap_node *node = &((const lumap_table *)lua_topointer(L, copy))->nodes[i];
+    lumap_slot key = lumap_node_key(node);
+    if (lumap_slot_kind_of(&key) == LUMAP_SLOT_STRING) lumap_slot_set_double(lumap_node_value(node), 0.5);
+  }
+  for (int i = 0; i < 40; i++) {
+    lua_pushinteger(L, i);
+    lua_pushfstring(L, "%d", i);
+    lua_rawset(L, copy);
+  }
+  for (int i = 0; i < NAMES; i++) {
+    lua_getfield(L, copy, names[i]);
+    if (lua_tonumber(L, -1) != 0.5) return false;
+    lua_pop(L, 1);
+  }
+  return true;
+}
+
+/* [-0, +0]: true when everything is where the header says. */
+static bool fits(lua_State *L) {
+  int values = lua_gettop(L) + 1, metatable = values + 5, table = values + 6, record = values + 7;
+  bool result;
+  luaL_checkstack(L, 20, NULL);
+  lua_pushnumber(L, 2.5);
+  lua_pushinteger(L, 7);
+  lua_pushliteral(L, "a text that is longer than what any virtual machine keeps once only");
+  lua_pushboolean(L, 1);
+  lua_pushboolean(L, 0);
+  lua_newtable(L);
+  lua_createtable(L, 5, 0);
+  for (int i = 0; i < 5; i++) {
+    lua_pushvalue(L, values + i);
+    lua_rawseti(L, table, i + 1);
+  }
+  lua_pushvalue(L, metatable);
+  lua_setmetatable(L, table);
+  lua_createtable(L, 0, NAMES);
+  for (int i = 0; i < NAMES; i++) {
+    lua_pushvalue(L, i == NAMES - 1 ? metatable : values + i);
+    lua_setfield(L, record, names[i]);
+  }
+  lua_pushliteral(L, "short");
+  result = text_fits(L, values + 2) && text_fits(L, -1) &&
+           header_fits(L, lua_topointer(L, table), lua_topointer(L, metatable), 5, 1) &&
+           header_fits(L, lua_topointer(L, record), NULL, 0, 8) && list_fits(L, table, 5, values) &&
+           nodes_fit(L, record, NAMES) && copies_fit(L, record);
+  lua_settop(L, values - 1);
+  return result;
+}
+
+/* ---- what a state keeps of it ------------------------------------------------------------------------------- */
+
+void lumap_layout_open(lua_State *L) {
+  size_t count;
+  if (sizeof(void *) != 8 || !fits(L)) return;
+  lua_createtable(L, 1, 0);
+  lumap_table_list(lua_topointer(L, -1), &count);
+  if (count == 1)
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &scratch_key);
+  else
+    lua_pop(L, 1);
+}
+
+lumap_slot *lumap_layout_push(lua_State *L) {
+  size_t count;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &scratch_key);
+  return lua_istable(L, -1) ? lumap_table_list(lua_topointer(L, -1), &count) : NULL;
+}
+
+bool lumap_layout_use(lua_State *L, bool wanted) {
+  const void *from = wanted ? &spare_key : &scratch_key, *to = wanted ? &scratch_key : &spare_key;
+  bool used;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, from);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+  } else {
+    lua_rawsetp(L, LUA_REGISTRYINDEX, to);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, from);
+  }
+  used = lumap_layout_push(L) != NULL;
+  lua_pop(L, 1);
+  return used;
+}
+
+/* ---- keys --------------------------------------------------------------------------------------------------- */
+
+/* Nodes are chained by address in LuaJIT, by distance in 5.4; both fill them from the end down to `free_top`. A key set
+   this way may name a metamethod, so none is known to be absent. */
+bool lumap_table_copy_keys(lumap_table *table, const lumap_table *model) {
+  size_t count = lumap_table_node_count(model);
+  if (lumap_table_node_count(table) != count || count < 2) return false;
+  for (size_t i = 0; i < count; i++) {
+    const lumap_node *from = &model->nodes[i];
+    lumap_node *to = &table->nodes[i];
+#if LUMAP_VM_IS_LUAJIT
+    to->key = from->key;
+    to->next = from->next ? table->nodes + (from->next - model->nodes) : NULL;
+#else
+    to->key = from->key;
+    to->key_type = from->key_type;
+    to->next = from->next;
+#endif
+  }
+  table->free_top = table->nodes + (model->free_top - model->nodes);
+#if LUMAP_VM_IS_LUAJIT
+  table->absent = 0;
+#else
+  table->absent &= 0x80;
+#endif
+  return true;
+}
