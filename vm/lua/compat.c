@@ -139,6 +139,10 @@ void lumap_collector_start(lua_State *L) {
   (void)L;
 }
 
+void lumap_warnings_start(lua_State *L) {
+  (void)L;
+}
+
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   return lua_cpcall(L, body, data);
 }
@@ -253,6 +257,31 @@ void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
 
 void lumap_collector_start(lua_State *L) {
   lua_gc(L, LUA_GCGEN, 0, 0);
+}
+
+/* The same three states that a state of luaL_newstate has: which function is set tells which. */
+static void warn_off(void *data, const char *piece, int continues);
+static void warn_on(void *data, const char *piece, int continues);
+
+static void warn_on_further(void *data, const char *piece, int continues) {
+  lua_writestringerror("%s", piece);
+  if (!continues) lua_writestringerror("%s", "\n");
+  lua_setwarnf(data, continues ? warn_on_further : warn_on, data);
+}
+
+static void warn_on(void *data, const char *piece, int continues) {
+  if (!continues && strcmp(piece, "@off") == 0) lua_setwarnf(data, warn_off, data);
+  if (!continues && *piece == '@') return;
+  lua_writestringerror("%s", "Lua warning: ");
+  warn_on_further(data, piece, continues);
+}
+
+static void warn_off(void *data, const char *piece, int continues) {
+  if (!continues && strcmp(piece, "@on") == 0) lua_setwarnf(data, warn_on, data);
+}
+
+void lumap_warnings_start(lua_State *L) {
+  lua_setwarnf(L, warn_off, L);
 }
 
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {

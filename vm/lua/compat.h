@@ -138,6 +138,9 @@ void lumap_set_urgent_hook(lua_State *L, lua_Hook hook);
 /* Makes the registry refuse environment variables: LUA_PATH and the like (option -E). Before opening libraries. */
 void lumap_ignore_environment(lua_State *L);
 
+/* Makes warnings what they are in a state of luaL_newstate: off, until a script says warn("@on"). */
+void lumap_warnings_start(lua_State *L);
+
 /* Puts the collector into the mode that the stock interpreter runs it in. */
 void lumap_collector_start(lua_State *L);
 

@@ -101,8 +101,11 @@ static bool has_room(const lumap_state_options *options) {
 }
 
 static lua_State *new_state(const lumap_state_options *options) {
+  lua_State *L;
   if (!options->allocator) return luaL_newstate();
-  return has_room(options) ? lua_newstate(options->allocator, options->allocator_data) : NULL;
+  L = has_room(options) ? lua_newstate(options->allocator, options->allocator_data) : NULL;
+  if (L) lumap_warnings_start(L);
+  return L;
 }
 
 lua_State *lumap_state_open(const lumap_state_options *options, lua_CFunction setup, void *data, lumap_error *error) {

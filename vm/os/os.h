@@ -70,6 +70,16 @@ void lumap_shared_memory_close(void *memory, size_t size, int descriptor);
 /* The same memory on the other side. The descriptor stays the caller's. LUMAP_E_PROTOCOL when it is too small. */
 lumap_status lumap_shared_memory_map(int descriptor, size_t size, void **memory, lumap_error *error);
 
+/* `size` zeroed bytes of this process's own, a multiple of the page size; NULL when there are none. `huge`: aligned to
+ * huge pages, and made of them where the system allows it. */
+void *lumap_memory_map(size_t size, bool huge);
+/* NULL is fine. */
+void lumap_memory_unmap(void *memory, size_t size);
+/* Changes the size of what was mapped as `huge`. It may move, but is not copied. NULL: cannot, nothing has changed. */
+void *lumap_memory_remap(void *memory, size_t old_size, size_t new_size);
+/* Gives whole pages back to the system; they stay mapped and read as zeros. */
+void lumap_memory_discard(void *memory, size_t size);
+
 /* A connected pair of stream sockets, both close-on-exec; ours non-blocking. */
 lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error);
 

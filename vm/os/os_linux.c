@@ -276,6 +276,54 @@ uint64_t lumap_entropy(void) {
   return lumap_clock_ns() ^ (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)&bits << 20;
 }
 
+/* ---- memory ---- */
+
+#define HUGE_PAGE ((uintptr_t)2 << 20)
+
+static void *map_plain(size_t size) {
+  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* A mapping that is longer than asked for, cut at both ends. */
+static void *map_aligned(size_t size) {
+  char *memory = map_plain(size + HUGE_PAGE), *aligned;
+  size_t before;
+  if (!memory) return NULL;
+  aligned = (char *)(((uintptr_t)memory + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+  before = (size_t)(aligned - memory);
+  if (before > 0) munmap(memory, before);
+  munmap(aligned + size, HUGE_PAGE - before);
+  return aligned;
+}
+
+void *lumap_memory_map(size_t size, bool huge) {
+  void *memory = huge ? map_aligned(size) : map_plain(size);
+  /* Advice: without huge pages it is good memory, too. */
+  if (memory && huge) madvise(memory, size, MADV_HUGEPAGE);
+  return memory;
+}
+
+void lumap_memory_unmap(void *memory, size_t size) {
+  if (memory) munmap(memory, size);
+}
+
+void *lumap_memory_remap(void *memory, size_t old_size, size_t new_size) {
+  void *moved = mremap(memory, old_size, new_size, 0), *target;
+  if (moved != MAP_FAILED) return moved;
+  /* Huge pages are moved whole if both places are aligned to them. */
+  target = map_aligned(new_size);
+  if (!target) return NULL;
+  moved = mremap(memory, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+  if (moved != MAP_FAILED) return moved;
+  munmap(target, new_size);
+  return NULL;
+}
+
+void lumap_memory_discard(void *memory, size_t size) {
+  madvise(memory, size, MADV_DONTNEED);
+}
+
 /* ---- shared memory ---- */
 
 lumap_status lumap_shared_memory_open(size_t size, void **memory, int *descriptor, lumap_error *error) {

@@ -71,7 +71,17 @@ static int furnish(lua_State *L) {
   return 0;
 }
 
+/* The state's memory, unless a host has an allocator of its own. */
+static bool open_heap(lumap_runtime *runtime, lumap_state_options *state) {
+  if (state->allocator) return true;
+  runtime->heap = lumap_heap_open();
+  state->allocator = lumap_heap_allocate;
+  state->allocator_data = runtime->heap;
+  return runtime->heap != NULL;
+}
+
 lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error) {
+  lumap_state_options state = options->state;
   lumap_runtime *runtime;
   if (options->backend && !lumap_core_find_backend(options->backend)) {
     lumap_error_set(error, LUMAP_E_WORKER, "there is no back-end '%s' in this build", options->backend);
@@ -89,7 +99,8 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   runtime->ignore_environment = options->state.ignore_environment;
   if (options->backend && !(runtime->backend = strdup(options->backend))) goto no_memory;
   if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;
-  if (lumap_state_open(&options->state, furnish, runtime, error)) return runtime;
+  if (!open_heap(runtime, &state)) goto no_memory;
+  if (lumap_state_open(&state, furnish, runtime, error)) return runtime;
   runtime->L = NULL;
   lumap_runtime_close(runtime);
   return NULL;
@@ -102,7 +113,9 @@ no_memory:
 void lumap_runtime_close(lumap_runtime *runtime) {
   if (!runtime) return;
   /* Pools are userdata of the state: their finalizers end the workers. */
+  if (runtime->heap) lumap_heap_abandon(runtime->heap);
   lumap_state_close(runtime->L);
+  lumap_heap_close(runtime->heap);
   free(runtime->backend);
   free(runtime->program);
   free(runtime);

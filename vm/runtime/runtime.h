@@ -10,6 +10,7 @@
 #ifndef LUMAP_RUNTIME_RUNTIME_H
 #define LUMAP_RUNTIME_RUNTIME_H
 
+#include "alloc/heap.h"
 #include "backend/backend.h"
 #include "lua/generator.h"
 #include "lua/state.h"
@@ -23,6 +24,7 @@ enum { LUMAP_MAX_DEPTH = 4, LUMAP_MAX_DEPTH_SERIAL = 100 };
 typedef struct lumap_runtime {
   /* Fixed after open. */
   lua_State *L;
+  lumap_heap *heap; /* the state's memory; NULL: the host's allocator gives it */
   const lumap_executor *executor;
   int worker;             /* number of the worker that this state is, from 1; 0: a main state */
   lumap_control *control; /* the worker's; NULL in a main state */

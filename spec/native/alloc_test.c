@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * alloc_test.c - vm/alloc alone: that blocks keep their contents and do not overlap, the limit, giving back, the end.
+ */
+#include "alloc/heap.h"
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "check.h"
+
+#ifdef LUMAP_SANITIZED
+enum { IS_CHECKED = 1 };
+#else
+enum { IS_CHECKED = 0 };
+#endif
+
+#define MEGABYTE ((size_t)1 << 20)
+
+static uint64_t next_random(uint64_t *state) {
+  *state = *state * 6364136223846793005u + 1442695040888963407u;
+  return *state >> 33;
+}
+
+/* Sizes as Lua asks for them: most are small, some are on an edge, a few are big. */
+static size_t random_size(uint64_t *state) {
+  static const size_t edges[] = {8, 256, 257, 1024, 8192, 8193, 65536, 65537, 1 << 20};
+  uint64_t kind = next_random(state) % 100;
+  if (kind < 80) return 1 + next_random(state) % 300;
+  if (kind < 93) return 1 + next_random(state) % 9000;
+  if (kind < 97) return edges[next_random(state) % (sizeof edges / sizeof *edges)];
+  return 1 + next_random(state) % (3 * MEGABYTE);
+}
+
+/* A block tells its own number at both ends, and in between now and then. */
+static void fill(unsigned char *block, size_t size, unsigned number) {
+  memset(block, (int)(number % 251), size < 64 ? size : 64);
+  block[size / 2] = block[size - 1] = (unsigned char)(number % 251);
+}
+
+static bool is_filled(const unsigned char *block, size_t size, unsigned number) {
+  for (size_t i = 0; i < size && i < 64; i++)
+    if (block[i] != number % 251) return false;
+  return block[size / 2] == number % 251 && block[size - 1] == number % 251;
+}
+
+enum { BLOCKS = 4000 };
+
+typedef struct held {
+  unsigned char *block[BLOCKS];
+  size_t size[BLOCKS];
+  size_t total;
+} held;
+
+/* Makes, resizes or frees block number `n`. */
+static void change(lumap_heap *heap, held *h, unsigned n, size_t size) {
+  size_t kept = size < h->size[n] ? size : h->size[n];
+  unsigned char *block;
+  if (h->block[n]) CHECK(is_filled(h->block[n], h->size[n], n), "block %u of %zu bytes", n, h->size[n]);
+  block = lumap_heap_allocate(heap, h->block[n], h->size[n], size);
+  CHECK((block != NULL) == (size > 0), "%zu bytes", size);
+  CHECK(((uintptr_t)block & 7) == 0, "%p", (void *)block);
+  if (kept > 64) kept = 64;
+  for (size_t i = 0; i + 1 < kept; i++) /* a byte at the old middle or end may be another one's now */
+    CHECK(block[i] == n % 251, "byte %zu of block %u was not kept", i, n);
+  h->total += size - h->size[n];
+  h->block[n] = block;
+  h->size[n] = size;
+  if (block) fill(block, size, n);
+  CHECK(lumap_heap_used(heap) == h->total, "%zu bytes, not %zu", lumap_heap_used(heap), h->total);
+}
+
+static void churn(lumap_heap *heap, held *h, uint64_t seed, int rounds) {
+  for (int i = 0; i < rounds; i++) {
+    unsigned n = (unsigned)(next_random(&seed) % BLOCKS);
+    change(heap, h, n, h->block[n] && next_random(&seed) % 3 > 0 ? 0 : random_size(&seed));
+    CHECK_SO_FAR();
+    if (i % 9973 == 0) lumap_heap_trim(heap);
+  }
+}
+
+static void blocks_keep_what_is_in_them(void) {
+  static held h;
+  lumap_heap *heap = lumap_heap_open();
+  CHECK(heap, "no heap");
+  churn(heap, &h, 1, 60000);
+  CHECK_SO_FAR();
+  for (unsigned n = 0; n < BLOCKS; n++) {
+    change(heap, &h, n, 0);
+    CHECK_SO_FAR();
+  }
+  CHECK(lumap_heap_used(heap) == 0, "%zu bytes", lumap_heap_used(heap));
+  lumap_heap_close(heap);
+}
+
+static void all_is_dropped_at_once(void) {
+  static held h;
+  lumap_heap *heap = lumap_heap_open();
+  CHECK(heap, "no heap");
+  churn(heap, &h, 2, 5000);
+  CHECK_SO_FAR();
+  lumap_heap_close(heap); /* what is lost shows in the build with AddressSanitizer */
+}
+
+static void freeing_does_nothing_once_it_is_abandoned(void) {
+  lumap_heap *heap = lumap_heap_open();
+  unsigned char *block;
+  CHECK(heap, "no heap");
+  block = lumap_heap_allocate(heap, NULL, 0, 100);
+  fill(block, 100, 7);
+  lumap_heap_abandon(heap);
+  CHECK(lumap_heap_allocate(heap, block, 100, 0) == NULL, "a block");
+  CHECK(is_filled(block, 100, 7), "it was written to");
+  lumap_heap_close(heap);
+}
+
+/* Each in turn fills a byte of each page, so that a page that two of them have shows. */
+static void big_blocks_grow_and_shrink(void) {
+  static const size_t sizes[] = {
+      9000,          20000,         MEGABYTE,      9 * MEGABYTE, 31 * MEGABYTE, 33 * MEGABYTE, 90 * MEGABYTE,
+      40 * MEGABYTE, 20 * MEGABYTE, 12 * MEGABYTE, 100};
+  lumap_heap *heap = lumap_heap_open();
+  unsigned char *blocks[3] = {NULL};
+  size_t before = 0;
+  CHECK(heap, "no heap");
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    size_t kept = sizes[s] < before ? sizes[s] : before;
+    for (int b = 0; b < 3; b++) {
+      blocks[b] = lumap_heap_allocate(heap, blocks[b], before, sizes[s]);
+      CHECK(blocks[b], "no %zu bytes", sizes[s]);
+      for (size_t i = 0; i < kept; i += 4096)
+        CHECK(blocks[b][i] == b + 1, "block %d at %zu after %zu -> %zu", b, i, before, sizes[s]);
+      for (size_t i = 0; i < sizes[s]; i += 4096)
+        blocks[b][i] = (unsigned char)(b + 1);
+    }
+    before = sizes[s];
+  }
+  lumap_heap_close(heap);
+}
+
+static size_t resident_kb(void) {
+  char line[256];
+  unsigned long kb = 0;
+  FILE *file = fopen("/proc/self/status", "r");
+  while (file && fgets(line, sizeof line, file))
+    if (sscanf(line, "VmRSS: %lu", &kb) == 1) break;
+  if (file) fclose(file);
+  return kb;
+}
+
+/* Small blocks and big ones, made and freed; what is left of them in the process. */
+static void trim_gives_back(void) {
+  enum { COUNT = 20000 };
+  static void *small[COUNT];
+  lumap_heap *heap = lumap_heap_open();
+  size_t before = resident_kb(), full, after;
+  void *big;
+  CHECK(heap, "no heap");
+  if (IS_CHECKED) { /* what is free is malloc's there */
+    lumap_heap_close(heap);
+    return;
+  }
+  for (int i = 0; i < COUNT; i++)
+    memset(small[i] = lumap_heap_allocate(heap, NULL, 0, 1000), 1, 1000);
+  memset(big = lumap_heap_allocate(heap, NULL, 0, 20 * MEGABYTE), 1, 20 * MEGABYTE);
+  full = resident_kb();
+  CHECK(full - before > 38000, "only %zu KB were touched", full - before);
+  for (int i = 0; i < COUNT; i++)
+    lumap_heap_allocate(heap, small[i], 1000, 0);
+  lumap_heap_allocate(heap, big, 20 * MEGABYTE, 0);
+  lumap_heap_trim(heap);
+  after = resident_kb();
+  CHECK(after < before + 1000, "%zu KB are still held", after - before);
+  lumap_heap_close(heap);
+}
+
+/* ---- the limit ---- */
+
+static int pressed;
+
+static void press(void *data) {
+  *(int *)data += 1;
+}
+
+static void limit_is_kept_to_the_byte(void) {
+  lumap_heap *heap = lumap_heap_open();
+  char *block;
+  CHECK(heap, "no heap");
+  pressed = 0;
+  lumap_heap_limit(heap, 100000, press, &pressed);
+  block = lumap_heap_allocate(heap, NULL, 0, 40000);
+  CHECK(block && pressed == 0, "%d", pressed);
+  CHECK(!lumap_heap_allocate(heap, NULL, 0, 60001), "beyond the limit");
+  CHECK(!lumap_heap_allocate(heap, block, 40000, 100001), "beyond the limit");
+  CHECK(pressed == 2, "%d", pressed);
+  CHECK(lumap_heap_used(heap) == 40000, "%zu", lumap_heap_used(heap));
+  block = lumap_heap_allocate(heap, block, 40000, 100000);
+  CHECK(block, "just at the limit");
+  CHECK(!lumap_heap_allocate(heap, NULL, 0, 1), "beyond the limit");
+  block = lumap_heap_allocate(heap, block, 100000, 50);
+  CHECK(block && lumap_heap_allocate(heap, NULL, 0, 99950), "room again");
+  lumap_heap_limit(heap, 0, NULL, NULL);
+  CHECK(lumap_heap_allocate(heap, NULL, 0, 1000000), "no limit any more");
+  lumap_heap_close(heap);
+}
+
+static void pressure_comes_before_the_limit_and_not_at_each_block(void) {
+  lumap_heap *heap = lumap_heap_open();
+  int count = 0;
+  CHECK(heap, "no heap");
+  pressed = 0;
+  lumap_heap_limit(heap, MEGABYTE, press, &pressed);
+  while (lumap_heap_allocate(heap, NULL, 0, 64))
+    count++;
+  CHECK(count == MEGABYTE / 64, "%d blocks", count);
+  CHECK(pressed > 3 && pressed < 40, "%d", pressed);
+  lumap_heap_close(heap);
+}
+
+static void sizes_that_nobody_has_are_refused(void) {
+  lumap_heap *heap = lumap_heap_open();
+  char *block;
+  CHECK(heap, "no heap");
+  CHECK(!lumap_heap_allocate(heap, NULL, 0, (size_t)1 << 60), "memory");
+  block = lumap_heap_allocate(heap, NULL, 0, 40 * MEGABYTE);
+  CHECK(block, "no 40 MB");
+  block[0] = 'x';
+  CHECK(!lumap_heap_allocate(heap, block, 40 * MEGABYTE, (size_t)1 << 60), "memory");
+  CHECK(block[0] == 'x' && lumap_heap_used(heap) == 40 * MEGABYTE, "%zu", lumap_heap_used(heap));
+  lumap_heap_close(heap);
+}
+
+/* ---- threads ---- */
+
+static void *churn_and_hand_over(void *argument) {
+  static _Thread_local held h;
+  lumap_heap *heap = lumap_heap_open();
+  if (heap) churn(heap, &h, (uintptr_t)argument, 8000);
+  return heap;
+}
+
+static void heaps_on_many_threads_and_ended_on_another(void) {
+  pthread_t threads[6];
+  for (uintptr_t i = 0; i < 6; i++)
+    CHECK(pthread_create(&threads[i], NULL, churn_and_hand_over, (void *)(i + 10)) == 0, "no thread");
+  for (int i = 0; i < 6; i++) {
+    void *heap;
+    pthread_join(threads[i], &heap);
+    lumap_heap_close(heap);
+  }
+}
+
+int main(int argc, char **argv) {
+#define TEST(name)                                                                                                     \
+  { #name, name }
+  static const check_test tests[] = {
+      TEST(blocks_keep_what_is_in_them),
+      TEST(all_is_dropped_at_once),
+      TEST(freeing_does_nothing_once_it_is_abandoned),
+      TEST(big_blocks_grow_and_shrink),
+      TEST(trim_gives_back),
+      TEST(limit_is_kept_to_the_byte),
+      TEST(pressure_comes_before_the_limit_and_not_at_each_block),
+      TEST(sizes_that_nobody_has_are_refused),
+      TEST(heaps_on_many_threads_and_ended_on_another),
+  };
+  return check_run(tests, sizeof tests / sizeof *tests, 120, NULL, argc, argv);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * heap.c - small blocks, and which blocks are runs of pages. See heap.h.
+ *
+ *   nursery   the heap's first memory. Blocks of all sizes are cut off it one behind the other: a state that does not
+ *             do much touches no more than it uses.
+ *   span      64 KB, aligned to that, for blocks of one class. It keeps its own list of free blocks, so that what is
+ *             made together lies together however long the state has made and dropped: the collector's walks are what
+ *             a program waits for. An empty span goes back to the pages, and to any other use.
+ *
+ * For each class one span is current. Those with room wait in a queue, longest first: what was nearly full when it came
+ * has had time to empty. Full ones are on no list; the first block that is freed puts them into the queue.
+ */
+#include "alloc/heap.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "alloc/limit.h"
+#include "alloc/pages.h"
+
+enum {
+  /* Classes of blocks: one for each multiple of UNIT up to FINE_MOST, then eight for each doubling. */
+  UNIT = 8,
+  FINE_BITS = 8,
+  FINE_MOST = 1 << FINE_BITS,
+  FINE_COUNT = FINE_MOST / UNIT,
+  SMALL_BITS = 13,
+  SMALL_MOST = 1 << SMALL_BITS,
+  CLASS_COUNT = FINE_COUNT + (SMALL_BITS - FINE_BITS) * 8,
+  NURSERY_SIZE = 256 * 1024, /* with the heap itself */
+};
+#define SPAN_SIZE ((size_t)64 * 1024)
+
+typedef struct free_block {
+  struct free_block *next;
+} free_block;
+
+typedef struct span {
+  free_block *free;
+  char *fresh, *end; /* what no block has been cut off yet */
+  uint32_t used;     /* blocks */
+  uint32_t block_size;
+  uint32_t class;
+  bool waits;                   /* in the queue of its class */
+  bool full;                    /* neither current nor in the queue */
+  struct span *next, *previous; /* in the queue */
+} span;
+
+typedef struct queue {
+  span *first, *last;
+} queue;
+
+struct lumap_heap {
+  lumap_limit limit; /* first: limit.c */
+  bool abandoned;
+  span *current[CLASS_COUNT];      /* never NULL: `none` stands for no span */
+  free_block *nursed[CLASS_COUNT]; /* free blocks of the nursery */
+  char *nursery, *nursery_end;     /* what is left of it */
+  queue waiting[CLASS_COUNT];
+  span none; /* full for ever */
+  lumap_pages pages;
+};
+
+static inline unsigned class_of(size_t size) {
+  size_t last = size - 1;
+  unsigned top;
+  if (size <= FINE_MOST) return (unsigned)(last / UNIT);
+  top = 63u - (unsigned)__builtin_clzll(last);
+  return FINE_COUNT + (top - FINE_BITS) * 8 + (unsigned)(last >> (top - 3) & 7);
+}
+
+static size_t size_of_class(unsigned class) {
+  unsigned step = class - FINE_COUNT;
+  if (class < FINE_COUNT) return (class + 1) * (size_t)UNIT;
+  return (size_t)(8 + step % 8 + 1) << (step / 8 + FINE_BITS - 3);
+}
+
+static size_t whole_pages(size_t size) {
+  return (size + LUMAP_PAGE - 1) & ~((size_t)LUMAP_PAGE - 1);
+}
+
+/* ---- spans ---- */
+
+static void enqueue(lumap_heap *heap, span *s) {
+  queue *q = &heap->waiting[s->class];
+  s->waits = true;
+  s->next = NULL;
+  s->previous = q->last;
+  if (q->last)
+    q->last->next = s;
+  else
+    q->first = s;
+  q->last = s;
+}
+
+static void dequeue(lumap_heap *heap, span *s) {
+  queue *q = &heap->waiting[s->class];
+  s->waits = false;
+  if (s->next)
+    s->next->previous = s->previous;
+  else
+    q->last = s->previous;
+  if (s->previous)
+    s->previous->next = s->next;
+  else
+    q->first = s->next;
+}
+
+static void reset_span(span *s) {
+  s->free = NULL;
+  s->fresh = (char *)(s + 1);
+}
+
+static span *new_span(lumap_heap *heap, unsigned class) {
+  span *s = lumap_pages_take_aligned(&heap->pages, SPAN_SIZE);
+  size_t size = size_of_class(class);
+  if (!s) return NULL;
+  *s = (span){.block_size = (uint32_t)size, .class = class};
+  reset_span(s);
+  s->end = s->fresh + (SPAN_SIZE - sizeof *s) / size * size;
+  return s;
+}
+
+/* A block from elsewhere than the current span, which has none. */
+static void *take_elsewhere(lumap_heap *heap, unsigned class) {
+  free_block *block = heap->nursed[class];
+  size_t size = size_of_class(class);
+  span *s;
+  if (block) {
+    heap->nursed[class] = block->next;
+    return block;
+  }
+  if ((size_t)(heap->nursery_end - heap->nursery) >= size) {
+    heap->nursery += size;
+    return heap->nursery - size;
+  }
+  s = heap->waiting[class].first;
+  if (s)
+    dequeue(heap, s);
+  else
+    s = new_span(heap, class);
+  if (!s) return NULL;
+  heap->current[class]->full = true;
+  heap->current[class] = s;
+  s->used++;
+  block = s->free;
+  if (block) {
+    s->free = block->next;
+    return block;
+  }
+  s->fresh += size;
+  return s->fresh - size;
+}
+
+static inline void *take_small(lumap_heap *heap, size_t size) {
+  unsigned class = class_of(size);
+  span *s = heap->current[class];
+  free_block *block = s->free;
+  if (block) {
+    s->free = block->next;
+    s->used++;
+    return block;
+  }
+  if (s->fresh == s->end) return take_elsewhere(heap, class);
+  s->used++;
+  block = (free_block *)s->fresh;
+  s->fresh += s->block_size;
+  return block;
+}
+
+/* A span that was full, or is empty now. */
+static void settle_span(lumap_heap *heap, span *s) {
+  if (s->used > 0) {
+    s->full = false;
+    enqueue(heap, s);
+    return;
+  }
+  if (s == heap->current[s->class]) {
+    reset_span(s);
+    return;
+  }
+  if (s->waits) dequeue(heap, s);
+  lumap_pages_give(&heap->pages, s, SPAN_SIZE);
+}
+
+static inline void give_small(lumap_heap *heap, void *memory, size_t size) {
+  free_block *block = memory;
+  span *s = (span *)((uintptr_t)memory & ~(SPAN_SIZE - 1));
+  if ((uintptr_t)memory - (uintptr_t)heap < NURSERY_SIZE) {
+    unsigned class = class_of(size);
+    block->next = heap->nursed[class];
+    heap->nursed[class] = block;
+    return;
+  }
+  block->next = s->free;
+  s->free = block;
+  if (--s->used == 0 || s->full) settle_span(heap, s);
+}
+
+/* ---- blocks of any size; not counted here ---- */
+
+static inline void *take(lumap_heap *heap, size_t size) {
+  return size <= SMALL_MOST ? take_small(heap, size) : lumap_pages_take(&heap->pages, whole_pages(size));
+}
+
+static inline void give(lumap_heap *heap, void *block, size_t size) {
+  if (size <= SMALL_MOST)
+    give_small(heap, block, size);
+  else
+    lumap_pages_give(&heap->pages, block, whole_pages(size));
+}
+
+/* The block with another size, elsewhere or in its place; NULL: no memory. */
+static void *move(lumap_heap *heap, void *block, size_t old_size, size_t new_size) {
+  void *moved;
+  if (old_size <= SMALL_MOST && new_size <= SMALL_MOST) {
+    if (class_of(old_size) == class_of(new_size)) return block;
+  } else if (old_size > SMALL_MOST && new_size > SMALL_MOST) {
+    moved = lumap_pages_resize(&heap->pages, block, whole_pages(old_size), whole_pages(new_size));
+    if (moved) return moved;
+  }
+  moved = take(heap, new_size);
+  if (!moved) return NULL;
+  memcpy(moved, block, old_size < new_size ? old_size : new_size);
+  give(heap, block, old_size);
+  return moved;
+}
+
+/* ---- what Lua calls ---- */
+
+static void *resize(lumap_heap *heap, void *block, size_t old_size, size_t new_size) {
+  size_t total = heap->limit.used - old_size + new_size;
+  void *moved;
+  if (new_size > old_size && !lumap_limit_allows(&heap->limit, total)) return NULL;
+  moved = move(heap, block, old_size, new_size);
+  if (!moved) {
+    /* Lua counts on getting less. The block stays, and what it was longer is lost until the end. */
+    if (new_size > old_size) return NULL;
+    moved = block;
+  }
+  heap->limit.used = total;
+  return moved;
+}
+
+void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_size) {
+  lumap_heap *heap = data;
+  if (block) {
+    if (new_size > 0) return resize(heap, block, old_size, new_size);
+    if (heap->abandoned) return NULL;
+    heap->limit.used -= old_size;
+    give(heap, block, old_size);
+    return NULL;
+  }
+  if (new_size == 0 || !lumap_limit_allows(&heap->limit, heap->limit.used + new_size)) return NULL;
+  block = take(heap, new_size);
+  if (block) heap->limit.used += new_size;
+  return block;
+}
+
+/* ---- from open to close ---- */
+
+lumap_heap *lumap_heap_open(void) {
+  lumap_pages pages = {0};
+  lumap_heap *heap = lumap_pages_take(&pages, NURSERY_SIZE);
+  if (!heap) return NULL;
+  /* Fresh memory is zeroed. */
+  heap->pages = pages;
+  lumap_heap_limit(heap, 0, NULL, NULL);
+  for (unsigned class = 0; class < CLASS_COUNT; class ++)
+    heap->current[class] = &heap->none;
+  heap->nursery = (char *)(heap + 1);
+  heap->nursery_end = (char *)heap + NURSERY_SIZE;
+  return heap;
+}
+
+void lumap_heap_close(lumap_heap *heap) {
+  lumap_pages pages;
+  if (!heap) return;
+  pages = heap->pages; /* the heap itself lies in one of them */
+  lumap_pages_deinit(&pages);
+}
+
+void lumap_heap_abandon(lumap_heap *heap) {
+  heap->abandoned = true;
+}
+
+void lumap_heap_trim(lumap_heap *heap) {
+  for (unsigned class = 0; class < CLASS_COUNT; class ++) {
+    span *s = heap->current[class];
+    if (s == &heap->none || s->used > 0) continue;
+    heap->current[class] = &heap->none;
+    lumap_pages_give(&heap->pages, s, SPAN_SIZE);
+  }
+  lumap_pages_release(&heap->pages);
+}
