@@ -51,6 +51,7 @@ lumap *lumap_open(const lumap_options *options, char *message, size_t message_si
   inner.stop_signal = (options->flags & LUMAP_STOP_SIGNAL) != 0;
   inner.worker_count = options->worker_count;
   inner.backend = options->backend;
+  inner.memory_limit = options->memory_limit;
   if (!options->worker_program) program = default_worker_program();
   inner.program = options->worker_program ? options->worker_program : program;
   if (host)

@@ -64,9 +64,11 @@ typedef struct lumap_options {
   const char *worker_program; /* started for "process" workers, with arguments that lumap_worker_main reads;
                                  NULL: bin/lumap (bin/lumap54) beside the folder of the library, or the
                                  running program if it is lumap itself */
-  lumap_allocator allocator;  /* NULL: the VM's own */
+  lumap_allocator allocator;  /* NULL: Lumap's own, one heap a state */
   void *allocator_data;
   unsigned flags;
+  size_t memory_limit; /* bytes of Lua heap that the main state may hold; 0: no limit. Not with `allocator`: that has
+                          its own. Workers: option memory_limit of their pool */
 } lumap_options;
 
 /* Opens a runtime. `options` may be NULL; nothing of it is kept but allocator_data.

@@ -49,7 +49,6 @@ describe("an option", function()
       timeout = 1,
       deadline = 1,
       retries = 1,
-      memory_limit = 1e9,
       max_tasks = 10,
       progress = true,
       report = true,

@@ -309,6 +309,13 @@ function Call:settle_death(outcome, first, count, worker)
     failure.kind = "init"
   end
   if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
+  if outcome == "memory" and index == 0 and count > 1 and not self.ended then
+    -- No item alone: it was too much at once.
+    local half = math.floor(count / 2)
+    self.again[#self.again + 1] = { first + half, count - half }
+    self.again[#self.again + 1] = { first, half }
+    return
+  end
   if index < first or index >= first + count then index = first end
   self:lose(index, failure)
   if self.ended then return end

@@ -25,6 +25,7 @@ local parallel = {
 ---@field seed integer|nil each item has a stream of random numbers that this decides; up to 2^53 (default: none)
 ---@field initial any reduce, mapreduce: where the fold starts, on the left, once; with no items it is the result
 ---@field init function|nil run once in each worker before its first item
+---@field memory_limit integer|nil bytes of Lua heap a worker may hold
 ---@field globals boolean|table|nil globals that go along (default true: those that the function reads)
 
 --- fn(item) for each item, on all workers. As many lists as fn gave values at most, one at least, each in item order
@@ -91,21 +92,21 @@ function parallel.wait(futures, seconds) return require("parallel.future").wait_
 
 --- A pool of workers of its own. Every verb is a method of it.
 --- Raises: wrong options; kind "init" when the workers cannot be started.
----@param opts table|nil workers, backend, init
+---@param opts table|nil workers, backend, init, memory_limit
 ---@return parallel.Pool
 ---@nodiscard
 function parallel.pool(opts) return pool().new(opts) end
 
 --- A pool of threads.
 ---@param workers integer|nil how many (default as for `workers`)
----@param opts table|nil init
+---@param opts table|nil init, memory_limit
 ---@return parallel.Pool
 ---@nodiscard
 function parallel.ThreadPool(workers, opts) return pool().ThreadPool(workers, opts) end
 
 --- A pool of processes.
 ---@param workers integer|nil how many (default as for `workers`)
----@param opts table|nil init
+---@param opts table|nil init, memory_limit
 ---@return parallel.Pool
 ---@nodiscard
 function parallel.ProcessPool(workers, opts) return pool().ProcessPool(workers, opts) end

@@ -33,6 +33,8 @@ local known = {
   end },
   -- Run once in each worker before its first item. Default: none.
   init = { pool = true, check = function(value) return type(value) == "function", "a function" end },
+  -- Bytes of Lua heap that a worker may hold. Default: no limit.
+  memory_limit = { pool = true, check = positive_integer },
   -- Items sent together. Default: "auto".
   chunk = { call = true, check = function(value)
     return value == "auto" or value == "guided" or positive_integer(value), 'an integer from 1 up, "auto" or "guided"'

@@ -28,7 +28,7 @@ local function start(opts, level)
   -- Made at the top level of a module that a worker loads: each worker would start workers, which load the module...
   if core.loading then backend = "serial" end
   local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
-  local ok, made = pcall(core.pool, backend, workers, opts.init)
+  local ok, made = pcall(core.pool, backend, workers, opts.init, opts.memory_limit)
   if not ok then
     local refused = type(made) == "string" and made:find("cannot send", 1, true)
     Error.new({ kind = refused and "encode" or "init", message = made }):raise()
@@ -85,10 +85,12 @@ function Pool.warm(opts, level)
     pools = warm_by_init[opts.init] or {}
     warm_by_init[opts.init] = pools
   end
-  local key = backend .. " " .. workers
+  local key = ("%s %d %s"):format(backend, workers, opts.memory_limit or "")
   local pool = pools[key]
   if not pool or pool.closed then
-    pool = start({ backend = backend, workers = workers, init = opts.init }, level + 1)
+    pool = start({
+      backend = backend, workers = workers, init = opts.init, memory_limit = opts.memory_limit,
+    }, level + 1)
     pools[key] = pool
   end
   pool:ask()

@@ -237,6 +237,12 @@ return function(api)
     return last
   end
 
+  --- After an item failed. What earlier ones gave, and later ones are, may have filled the memory: then the state ends
+  --- here, and they are run in smaller chunks.
+  local function recover(record, count)
+    if record.kind == "memory" then api.relieve(count == 1) end
+  end
+
   --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are
   --- done.
   local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
@@ -261,6 +267,7 @@ return function(api)
         else
           local record = to_record(reached)
           record.folding, folding = folding or nil, false
+          recover(record, count)
           failed = math.max(at, (api.index() or first) - first + 1)
           errors[failed] = record
         end
@@ -309,6 +316,7 @@ return function(api)
       store(columns, done + 1, unpack(outcome, 4, outcome.n))
     else
       errors[done + 1] = to_record(outcome[2])
+      recover(errors[done + 1], count)
     end
     return false, done + 1, columns, errors, items
   end
@@ -347,7 +355,10 @@ return function(api)
     if init_error then return fail_all(task, context, count, init_error) end
     if not context.failed then
       local ok, failure = loading(read_log, context, task)
-      if not ok then context.failed = { kind = "decode", message = tostring(failure) } end
+      if not ok then
+        context.failed = to_record(tostring(failure))
+        if context.failed.kind == "error" then context.failed.kind = "decode" end
+      end
     end
     if context.failed then return fail_all(task, context, count, context.failed) end
     local plan = context.plan

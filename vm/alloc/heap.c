@@ -171,6 +171,7 @@ static inline void *take_small(lumap_heap *heap, size_t size) {
 
 /* A span that was full, or is empty now. */
 static void settle_span(lumap_heap *heap, span *s) {
+  lumap_limit_dropped(&heap->limit);
   if (s->used > 0) {
     s->full = false;
     enqueue(heap, s);
@@ -205,10 +206,12 @@ static inline void *take(lumap_heap *heap, size_t size) {
 }
 
 static inline void give(lumap_heap *heap, void *block, size_t size) {
-  if (size <= SMALL_MOST)
+  if (size <= SMALL_MOST) {
     give_small(heap, block, size);
-  else
+  } else {
+    lumap_limit_dropped(&heap->limit);
     lumap_pages_give(&heap->pages, block, whole_pages(size));
+  }
 }
 
 /* The block with another size, elsewhere or in its place; NULL: no memory. */
@@ -240,6 +243,7 @@ static void *resize(lumap_heap *heap, void *block, size_t old_size, size_t new_s
     moved = block;
   }
   heap->limit.used = total;
+  if (new_size < old_size) lumap_limit_dropped(&heap->limit);
   return moved;
 }
 

@@ -32,9 +32,10 @@ void lumap_heap_close(lumap_heap *heap);
 /* As lua_Alloc: `heap` is a lumap_heap. Blocks are aligned to eight bytes, as LuaJIT's own are. */
 void *lumap_heap_allocate(void *heap, void *block, size_t old_size, size_t new_size);
 
-/* Lets the state hold at most `bytes` of what it asked for; 0: no limit. Beyond it allocation fails. What is held
- * already stays. When the state gets near the limit, `pressure` (NULL: nothing) is called with `data`, from within an
- * allocation: it may ask for a collection, and must not allocate. */
+/* Lets the state hold at most `bytes` of what it asked for; 0: no limit. Beyond it allocation fails, and a little (a
+ * sixteenth, at most 64 KB) is kept back for those who deal with that: it may be used from the first failure on, until
+ * the state holds less again. What is held already stays. When the state gets near the limit, `pressure` (NULL:
+ * nothing) is called with `data`, from within an allocation: it may ask for a collection, and must not allocate. */
 void lumap_heap_limit(lumap_heap *heap, size_t bytes, void (*pressure)(void *data), void *data);
 
 /* Bytes that the state holds: those it asked for, nothing that is kept here for later. */

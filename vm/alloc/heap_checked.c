@@ -41,6 +41,7 @@ static void *resize(lumap_heap *heap, head *block, size_t old_size, size_t new_s
   /* Lua counts on getting less. */
   if (!moved && new_size > old_size) return NULL;
   heap->limit.used += new_size - old_size;
+  if (new_size < old_size) lumap_limit_dropped(&heap->limit);
   return (moved ? moved : block) + 1;
 }
 
@@ -52,6 +53,7 @@ void *lumap_heap_allocate(void *data, void *memory, size_t old_size, size_t new_
     if (new_size > 0) return resize(heap, block, old_size, new_size);
     if (heap->abandoned) return NULL;
     heap->limit.used -= old_size;
+    lumap_limit_dropped(&heap->limit);
     take_out(block);
     free(block);
     return NULL;

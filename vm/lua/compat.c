@@ -143,6 +143,11 @@ void lumap_warnings_start(lua_State *L) {
   (void)L;
 }
 
+/* A cycle is one step: when it has been asked for, the next allocation of the program's own does all of it. */
+void lumap_collector_limit(lua_State *L) {
+  lua_gc(L, LUA_GCSETSTEPMUL, 0);
+}
+
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   return lua_cpcall(L, body, data);
 }
@@ -284,6 +289,11 @@ void lumap_warnings_start(lua_State *L) {
   lua_setwarnf(L, warn_off, L);
 }
 
+/* Generations would keep what was garbage before memory got short. */
+void lumap_collector_limit(lua_State *L) {
+  lua_gc(L, LUA_GCINC, 0, 400, 0);
+}
+
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   /* Two slots are there: LUA_MINSTACK at a call from Lua, the state's own spare ones otherwise. */
   lua_pushcfunction(L, body);
@@ -316,6 +326,17 @@ int lumap_upvalue_count(lua_State *L, int index) {
   lua_pushvalue(L, index);
   lua_getinfo(L, ">u", &info);
   return info.nups;
+}
+
+/* Only the collector's next due time is set. LuaJIT does not collect when memory runs out, and 5.4 does not for the
+   buffers of its library. */
+void lumap_collector_press(lua_State *L) {
+  if (lua_gc(L, LUA_GCISRUNNING, 0) > 0) lua_gc(L, LUA_GCRESTART, 0);
+}
+
+bool lumap_is_memory_error(lua_State *L, int code) {
+  if (code == LUA_ERRMEM) return true;
+  return code != 0 && lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "not enough memory") == 0;
 }
 
 void *lumap_new_object(lua_State *L, size_t size, const char *name) {

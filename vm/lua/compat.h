@@ -132,6 +132,10 @@ int lumap_pcall_at_rest(lua_State *L, int arguments, int results);
  * then on top. Raises nothing, not even when memory runs out before the call. [-0, +0 or +1] */
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data);
 
+/* Does the error on top with code `code` (of lua_pcall) say that memory ran out? When it is raised again LuaJIT forgets
+ * the code. [-0, +0] */
+bool lumap_is_memory_error(lua_State *L, int code);
+
 /* Calls a hook at every instruction from now on: safe in a signal handler on the state's own thread. */
 void lumap_set_urgent_hook(lua_State *L, lua_Hook hook);
 
@@ -140,6 +144,12 @@ void lumap_ignore_environment(lua_State *L);
 
 /* Makes warnings what they are in a state of luaL_newstate: off, until a script says warn("@on"). */
 void lumap_warnings_start(lua_State *L);
+
+/* Prepares the collector for a state whose memory is limited. */
+void lumap_collector_limit(lua_State *L);
+/* Memory gets short: makes the collector begin a cycle at once. Allocates nothing: an allocator may call it while it is
+ * asked for memory. */
+void lumap_collector_press(lua_State *L);
 
 /* Puts the collector into the mode that the stock interpreter runs it in. */
 void lumap_collector_start(lua_State *L);

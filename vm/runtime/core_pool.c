@@ -55,12 +55,13 @@ const lumap_backend *lumap_core_find_backend(const char *name) {
 
 /* What a worker must know to open its state; worker.c reads it. The init function at `init` travels as a log of its
    own. */
-static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup, int init) {
+static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup, int init, uint64_t memory_limit) {
   static const char *const fields[] = {"path", "cpath"};
   int top = lua_gettop(L);
   lua_getglobal(L, "package");
   lumap_put_u8(setup, runtime->ignore_environment);
   lumap_put_u8(setup, (unsigned char)(runtime->depth + 1));
+  lumap_put_varint(setup, memory_limit);
   lumap_put_string(setup, runtime->program ? runtime->program : "", runtime->program ? strlen(runtime->program) : 0);
   for (int i = 0; i < 2; i++) {
     size_t size;
@@ -94,7 +95,7 @@ static void check_depth(lua_State *L, const lumap_runtime *runtime, const lumap_
                runtime->depth);
 }
 
-/* pool(backend, workers, init or nil) -> pool */
+/* pool(backend, workers, init or nil, memory_limit or nil) -> pool */
 static int core_pool(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
   lumap_error error = {LUMAP_E_OK, ""};
@@ -105,6 +106,7 @@ static int core_pool(lua_State *L) {
       .stop_signal = runtime->stop_signal,
       .worker_count = (int)luaL_checkinteger(L, 2),
   };
+  uint64_t memory_limit = (uint64_t)luaL_optnumber(L, 4, 0);
   lumap_bytes *setup;
   pool_object *self;
   lua_settop(L, 3);
@@ -121,7 +123,7 @@ static int core_pool(lua_State *L) {
   lua_setfield(L, -2, "__gc");
   lua_pop(L, 1);
   setup = lumap_new_object(L, sizeof *setup, "lumap.setup");
-  write_setup(L, runtime, setup, 3);
+  write_setup(L, runtime, setup, 3, memory_limit);
   self = lumap_new_object(L, sizeof *self, pool_type);
   lumap_bytes_move(&options.setup, setup);
   self->pool = lumap_pool_open(&options, &error);

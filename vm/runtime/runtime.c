@@ -100,14 +100,49 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   if (options->backend && !(runtime->backend = strdup(options->backend))) goto no_memory;
   if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;
   if (!open_heap(runtime, &state)) goto no_memory;
-  if (lumap_state_open(&state, furnish, runtime, error)) return runtime;
-  runtime->L = NULL;
+  if (lumap_state_open(&state, furnish, runtime, error)) {
+    if (lumap_runtime_limit(runtime, options->memory_limit, error) == LUMAP_E_OK) return runtime;
+  } else {
+    runtime->L = NULL;
+  }
   lumap_runtime_close(runtime);
   return NULL;
 no_memory:
   lumap_runtime_close(runtime);
   lumap_error_set(error, LUMAP_E_NOMEM, "cannot open a runtime: not enough memory");
   return NULL;
+}
+
+static void press_collector(void *L) {
+  lumap_collector_press(L);
+}
+
+lumap_status lumap_runtime_limit(lumap_runtime *runtime, uint64_t bytes, lumap_error *error) {
+  if (!runtime->heap) {
+    if (bytes == 0) return LUMAP_E_OK;
+    return lumap_error_set(error, LUMAP_E_NOMEM, "a state whose allocator is the host's has no memory limit");
+  }
+  if (bytes > 0 && lumap_heap_used(runtime->heap) > bytes)
+    return lumap_error_set(error, LUMAP_E_NOMEM,
+                           "a memory limit of %llu bytes is too low: the state alone takes %zu, before anything runs",
+                           (unsigned long long)bytes, lumap_heap_used(runtime->heap));
+  if (bytes > 0) lumap_collector_limit(runtime->L);
+  runtime->memory_limit = bytes;
+  lumap_heap_limit(runtime->heap, bytes > SIZE_MAX ? 0 : (size_t)bytes, press_collector, runtime->L);
+  return LUMAP_E_OK;
+}
+
+static bool is_half_full(const lumap_runtime *runtime) {
+  return runtime->memory_limit > 0 && lumap_heap_used(runtime->heap) > runtime->memory_limit / 2;
+}
+
+void lumap_runtime_ease(lumap_runtime *runtime) {
+  if (is_half_full(runtime)) lumap_collector_press(runtime->L);
+}
+
+bool lumap_runtime_relieve(lumap_runtime *runtime) {
+  lua_gc(runtime->L, LUA_GCCOLLECT, 0);
+  return !is_half_full(runtime);
 }
 
 void lumap_runtime_close(lumap_runtime *runtime) {

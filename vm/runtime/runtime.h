@@ -24,7 +24,8 @@ enum { LUMAP_MAX_DEPTH = 4, LUMAP_MAX_DEPTH_SERIAL = 100 };
 typedef struct lumap_runtime {
   /* Fixed after open. */
   lua_State *L;
-  lumap_heap *heap; /* the state's memory; NULL: the host's allocator gives it */
+  lumap_heap *heap;      /* the state's memory; NULL: the host's allocator gives it */
+  uint64_t memory_limit; /* 0: none */
   const lumap_executor *executor;
   int worker;             /* number of the worker that this state is, from 1; 0: a main state */
   lumap_control *control; /* the worker's; NULL in a main state */
@@ -55,11 +56,23 @@ typedef struct lumap_runtime_options {
   void *self;
   int worker_count;
   const char *backend, *program; /* copied */
+  uint64_t memory_limit;         /* see lumap_runtime_limit; 0: none */
   bool stop_signal;
 } lumap_runtime_options;
 
 /* Opens a state with all of Lumap in it. NULL on failure. */
 lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error);
+
+/* From now on the state may hold at most `bytes` of Lua heap; 0: no limit. LUMAP_E_NOMEM when it holds more already,
+ * and when its memory is the host's. */
+lumap_status lumap_runtime_limit(lumap_runtime *runtime, uint64_t bytes, lumap_error *error);
+
+/* Before a task: what earlier ones have left shall not count against it. */
+void lumap_runtime_ease(lumap_runtime *runtime);
+
+/* Collects all garbage. False when the state, thereafter, still holds more than half of its limit. May raise what a
+ * finalizer raises. */
+bool lumap_runtime_relieve(lumap_runtime *runtime);
 
 /* Ends the pools, closes the state and frees. NULL is fine. */
 void lumap_runtime_close(lumap_runtime *runtime);

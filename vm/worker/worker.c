@@ -23,6 +23,7 @@ typedef struct worker {
   atomic_bool interrupted;
   /* The worker's thread. */
   bool exiting; /* os.exit was called */
+  bool full;    /* what a chunk of items holds fills the state's memory */
   int exit_code;
   lumap_task *task;
 } worker;
@@ -62,6 +63,18 @@ static int worker_exit(lua_State *L) {
   return 0;
 }
 
+/* relieve(blames): after an item ran out of memory. Collects garbage; if the state is still too full to go on, ends it:
+   the item that ran is to blame, or, without `blames`, all of the chunk together. */
+static int worker_relieve(lua_State *L) {
+  worker *self = worker_of(L);
+  bool blames = lua_toboolean(L, 1);
+  if (lumap_runtime_relieve(self->runtime)) return 0;
+  self->full = true;
+  if (!blames) atomic_store_explicit(&self->runtime->control->index, 0, memory_order_relaxed);
+  raise_stop(L, NULL);
+  return 0;
+}
+
 /* Makes the item end, and with it the items of the calls that it has made on this thread: what runs now is the
    innermost one. */
 static void interrupt_item(worker *self) {
@@ -88,6 +101,7 @@ static void worker_interrupt(void *executor) {
 typedef struct setup_parts {
   bool ignore_environment;
   int depth;
+  uint64_t memory_limit; /* 0: none */
   char *program, *path, *cpath;
   const unsigned char *init;
   size_t init_size;
@@ -103,6 +117,7 @@ static lumap_status read_setup(const lumap_bytes *setup, setup_parts *parts, lum
   lumap_reader in = {setup->data, setup->size, 0, false};
   parts->ignore_environment = lumap_get_u8(&in) != 0;
   parts->depth = lumap_get_u8(&in);
+  parts->memory_limit = lumap_get_varint(&in);
   parts->program = get_text(&in);
   parts->path = get_text(&in);
   parts->cpath = get_text(&in);
@@ -150,6 +165,8 @@ static int prepare(lua_State *L) {
   lua_setfield(L, -2, "control");
   lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
   lua_setfield(L, -2, "stopped");
+  lua_pushcfunction(L, worker_relieve);
+  lua_setfield(L, -2, "relieve");
   if (p->parts->init_size > 0) {
     lua_pushlstring(L, (const char *)p->parts->init, p->parts->init_size);
     lua_setfield(L, -2, "init");
@@ -195,6 +212,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   if (status != LUMAP_E_OK) goto done;
   code = lumap_protected_call(self->runtime->L, prepare, &p);
   if (code != 0) status = lumap_error_pop(self->runtime->L, code, error);
+  if (status == LUMAP_E_OK) status = lumap_runtime_limit(self->runtime, parts.memory_limit, error);
 done:
   free(parts.program);
   free(parts.path);
@@ -230,7 +248,7 @@ static void report_end(worker *self, lumap_task *task, int code) {
   } else if (atomic_load(&self->interrupted)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     lumap_error_set(&task->error, LUMAP_E_INTERRUPTED, "worker %d was stopped", task->worker);
-  } else if (code == LUA_ERRMEM) {
+  } else if (self->full || lumap_is_memory_error(L, code)) {
     task->outcome = LUMAP_OUTCOME_MEMORY;
     lumap_error_set(&task->error, LUMAP_E_NOMEM, "worker %d ran out of memory", task->worker);
   } else {
@@ -265,6 +283,7 @@ static bool worker_run(void *executor, lumap_task *task) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     return true;
   }
+  lumap_runtime_ease(self->runtime);
   code = lumap_protected_call(self->runtime->L, run_protected, self);
   if (outer) atomic_store(&outer->inner, NULL);
   task->ended_ns = lumap_clock_ns();
