@@ -1042,9 +1042,10 @@ static void tasks_are_taken_back_once(void) {
 
 /* ---- items that are ended ---- */
 
-static void end_item(fake_feed *feed, lumap_call *call) {
-  atomic_store(&feed->workers[0].control->stop_call, call->id);
-  feed->crew.backend->end_item(&feed->crew, &feed->workers[0]);
+static void end_call(fake_feed *feed, lumap_call *call) {
+  lumap_call_stop_from(call, 0);
+  atomic_store(&call->ended, true);
+  feed->crew.backend->heed(&feed->crew, call);
 }
 
 /* The item's process ends and another takes its place; a task of another call that was behind it loses nothing. */
@@ -1068,7 +1069,7 @@ static void an_item_of_a_process_is_ended(void) {
       fake_submit(&feed, other, 21, "o");
       CHECK(all_taken(&feed), "it is not behind the other");
     }
-    end_item(&feed, call);
+    end_call(&feed, call);
     lumap_task *task = fake_collect(&feed, PATIENCE);
     CHECK(task && task->first == 11 && task->outcome == LUMAP_OUTCOME_CANCELLED, "%s",
           task ? task->error.message : "it does not end");
@@ -1099,21 +1100,23 @@ static void workers_that_were_ended_are_not_barren(void) {
   fake_feed feed;
   gate shut;
   CHECK(open_crew(&feed, &lumap_backend_process, 1, "") == LUMAP_E_OK, "open");
-  lumap_call *call = fake_call(&feed), *other = fake_call(&feed);
+  lumap_call *other = fake_call(&feed);
   gate_open(&shut, 'g');
   for (int i = 0; i < 4; i++) {
+    lumap_call *call = fake_call(&feed);
     gate_queue(&shut, &feed, call, 11);
     fake_wake(&feed);
     CHECK(fifo_read(shut.told) > 0, "it has not begun");
-    end_item(&feed, call);
+    end_call(&feed, call);
     lumap_task *task = fake_collect(&feed, PATIENCE);
     CHECK(task && task->outcome == LUMAP_OUTCOME_CANCELLED, "%u: %s", task ? task->outcome : 0,
           task ? task->error.message : "it does not end");
     CHECK(((lumap_offspring *)feed.workers[0].own)->barren == 0, "it counts");
     lumap_task_free(task);
+    fake_end(&feed, call);
   }
   CHECK(ask_process(&feed, other) > 0, "another call suffers");
-  fake_end(&feed, call), fake_end(&feed, other);
+  fake_end(&feed, other);
   gate_close(&shut);
   close_crew(&feed);
 }
@@ -1122,28 +1125,30 @@ static void only_an_item_of_that_call_is_ended(void) {
   fake_feed feed;
   gate shut;
   CHECK(open_crew(&feed, &lumap_backend_process, 1, "") == LUMAP_E_OK, "open");
-  lumap_call *call = fake_call(&feed), *other = fake_call(&feed);
+  lumap_call *call = fake_call(&feed);
   gate_open(&shut, 'i');
   for (int i = 0; i < 20; i++) {
+    lumap_call *other = fake_call(&feed);
     gate_queue(&shut, &feed, call, 11);
     fake_wake(&feed);
     pid_t process = fifo_read(shut.told);
     /* Of the call that is to be ended one task waits, and is not begun. */
     if (i % 2) fake_submit(&feed, other, 21, "e");
     CHECK(process > 0 && (i == 0 || all_taken(&feed)), "it has not begun");
-    end_item(&feed, other);
+    end_call(&feed, other);
     for (int k = 0; k < 20 * i; k++)
       sched_yield();
     CHECK(gate_let_pass(&shut, 1), "%s", strerror(errno));
     for (int k = 0; k <= i % 2; k++) {
       lumap_task *task = fake_collect(&feed, PATIENCE);
-      CHECK(task && (task->outcome == LUMAP_OUTCOME_DONE || task->first == 21), "%u: %s", task ? task->outcome : 0,
-            task ? task->error.message : "it does not come");
+      CHECK(task && task->outcome == (task->first == 21 ? LUMAP_OUTCOME_CANCELLED : LUMAP_OUTCOME_DONE), "%u: %s",
+            task ? task->outcome : 0, task ? task->error.message : "it does not come");
       lumap_task_free(task);
     }
-    if (i % 2 == 0) CHECK(ask_process(&feed, call) == process, "it is another process");
+    CHECK(ask_process(&feed, call) == process, "it is another process");
+    fake_end(&feed, other);
   }
-  fake_end(&feed, call), fake_end(&feed, other);
+  fake_end(&feed, call);
   gate_close(&shut);
   close_crew(&feed);
 }
@@ -1156,9 +1161,10 @@ static void an_item_is_ended_as_it_ends(void) {
   fake_feed feed;
   int outcomes[2] = {0};
   CHECK(open_crew(&feed, &lumap_backend_process, 1, "") == LUMAP_E_OK, "open");
-  lumap_call *call = fake_call(&feed), *other = fake_call(&feed);
+  lumap_call *other = fake_call(&feed);
   for (int i = 0; i < ROUNDS; i++) {
     lumap_control *control = feed.workers[0].control;
+    lumap_call *call = fake_call(&feed);
     make_quick(&feed, other);
     CHECK_SO_FAR();
     uint32_t begun = lumap_control_begun(control);
@@ -1174,7 +1180,7 @@ static void an_item_is_ended_as_it_ends(void) {
     /* More each time: it sweeps over the first task, the time between, and the second one. */
     for (int k = 0; k < i / SIZES; k++)
       sched_yield();
-    end_item(&feed, call);
+    end_call(&feed, call);
     for (int k = 0; k < 2; k++) {
       lumap_task *task = fake_collect(&feed, PATIENCE);
       CHECK(task, "round %d: it does not come", i);
@@ -1185,10 +1191,10 @@ static void an_item_is_ended_as_it_ends(void) {
       if (task->first == 11) outcomes[cancelled]++;
       lumap_task_free(task);
     }
-    atomic_store(&control->stop_call, 0);
+    fake_end(&feed, call);
   }
   printf("# %d done, %d ended, %d given back\n", outcomes[0], outcomes[1], feed.given_back);
-  fake_end(&feed, call), fake_end(&feed, other);
+  fake_end(&feed, other);
   close_crew(&feed);
 }
 

@@ -70,7 +70,8 @@ static void executor_forget(void *self, uint32_t call_id) {
   (void)self, (void)call_id;
 }
 
-static void executor_interrupt(void *self) {
+static void executor_interrupt(void *self, const void *context) {
+  (void)context;
   atomic_store(&((fake_state *)self)->interrupted, true);
 }
 

@@ -40,7 +40,8 @@ typedef struct lumap_crew lumap_crew;
 typedef struct lumap_worker {
   int number;             /* from 1; fixed */
   lumap_crew *crew;       /* fixed */
-  lumap_control *control; /* fixed while the crew is open; in shared memory for a process */
+  _Atomic(lumap_control *) control; /* of who sits there now; what was here before lasts as long as the crew. In shared
+                                       memory for a process */
   lumap_list mailbox;     /* the pool's lock: tasks for this worker alone (LUMAP_TASK_END) */
   void *own;              /* the back-end's own part */
 } lumap_worker;
@@ -57,8 +58,9 @@ typedef struct lumap_executor {
   /* A call is over. */
   void (*forget)(void *self, uint32_t call_id);
   /* Makes what runs end soon by raising an error in it. Called in a signal handler on the worker's own thread, only
-   * while run() is on its stack, perhaps many times. */
-  void (*interrupt)(void *self);
+   * while run() is on its stack, perhaps many times. `context` is the handler's third argument: then nothing of another
+   * state lies above run() on the stack, and this need not return but may go on in run(). NULL: it must return. */
+  void (*interrupt)(void *self, const void *context);
   void (*close)(void *self);
   /* What both ends of a channel must agree on beyond the frames: the VM and its version. A child that has another
    * identity than its parent is refused. NULL counts as "". Not freed. */
@@ -72,7 +74,7 @@ typedef struct lumap_feed {
   lumap_task *(*take)(void *self, lumap_worker *worker, bool wait);
   /* Gives a task back that is done (or has failed for good). */
   void (*finish)(void *self, lumap_worker *worker, lumap_task *task);
-  /* Gives a task back that is to run, anew if its worker was ended on account of another call (end_item); it will be
+  /* Gives a task back that is to run, anew if its worker was ended on account of another call (heed); it will be
    * the next one handed out. */
   void (*give_back)(void *self, lumap_task *task);
   /* The crew's own count of references on `self`: a thread that was given up keeps what it may touch. */
@@ -91,11 +93,11 @@ typedef struct lumap_backend {
   /* Ends what runs, at once: items in progress are not finished. Their tasks are finished as CANCELLED or DIED, or as
    * DONE with what was done, the last of them at the latest when close() has returned. */
   void (*stop)(lumap_crew *crew);
-  /* Ends the item that the worker runs if it belongs to the call that control->stop_call names; its task is finished as
-   * CANCELLED. Does not wait, and may come too late or in vain (a C function that does not return). NULL: cannot. The
-   * worker may be killed for it and replaced; tasks of other calls that it held are given back. Any thread, but not
-   * after close(). */
-  void (*end_item)(lumap_crew *crew, lumap_worker *worker);
+  /* Items of the call are not wanted any more: from call->stop_from on they shall not begin, and with call->ended those
+   * that run are ended, too. Acts on tasks that are with workers; what is ended is finished as CANCELLED. Does not wait,
+   * and may come too late; a worker may be killed or given up for it, and replaced; tasks of other calls that it held
+   * are given back. NULL: tasks that have begun cannot be helped. Any thread, but not after close(). */
+  void (*heed)(lumap_crew *crew, const lumap_call *call);
   /* Waits for the workers, which have been told to end by the feed or by stop, and frees the crew's own part. */
   void (*close)(lumap_crew *crew);
 } lumap_backend;

@@ -53,7 +53,8 @@ static void reset_life(lumap_offspring *child) {
   child->reader.got = 0;
   child->reader.whole = false;
   lumap_frame_recycle(&child->reader);
-  child->held = child->turn = child->shown = child->results = child->log_count = child->ended_call = 0;
+  child->held = child->turn = child->shown = child->results = child->log_count = child->ended_turn = 0;
+  child->kill_ns = 0;
   child->husk = NULL;
   child->last_task_ns = UINT64_MAX;
   child->generation++;
@@ -281,13 +282,19 @@ static void leave_husk(lumap_offspring *child, lumap_task *husk) {
   if (child->writer.head.type == LUMAP_FRAME_CHUNK) lumap_frame_hollow(&child->writer);
 }
 
-lumap_task *lumap_offspring_revoke(lumap_offspring *child) {
-  lumap_task *task = NULL, *husk = NULL;
-  lumap_list *list = &child->unsent;
+/* The chunk that was given last, and the list that it is on. NULL: the child has none. */
+static lumap_task *newest_chunk(lumap_offspring *child, lumap_list **list) {
+  lumap_task *task = last_chunk(*list = &child->unsent);
+  return task && task != child->husk ? task : last_chunk(*list = &child->sent);
+}
+
+/* Takes that chunk back. NULL: it has begun. */
+static lumap_task *revoke_newest(lumap_offspring *child) {
+  lumap_task *husk = NULL;
+  lumap_list *list;
+  lumap_task *task = newest_chunk(child, &list);
   bool half_sent;
-  if (child->state != LUMAP_CHILD_SERVING || child->held < 2) return NULL;
-  task = last_chunk(list);
-  if (!task || task == child->husk) task = last_chunk(list = &child->sent);
+  if (!task) return NULL;
   half_sent = list == &child->unsent && child->writing && child->shown == task->turn;
   if (half_sent) {
     husk = lumap_task_new(LUMAP_TASK_CHUNK, task->call);
@@ -302,7 +309,14 @@ lumap_task *lumap_offspring_revoke(lumap_offspring *child) {
   unlink_task(list, task);
   if (husk) leave_husk(child, husk);
   child->held--;
-  child->last_task_ns = UINT64_MAX;
+  return task;
+}
+
+lumap_task *lumap_offspring_revoke(lumap_offspring *child) {
+  lumap_task *task;
+  if (child->state != LUMAP_CHILD_SERVING || child->held < 2) return NULL;
+  task = revoke_newest(child);
+  if (task) child->last_task_ns = UINT64_MAX;
   return task;
 }
 
@@ -333,6 +347,7 @@ static bool take_result(lumap_offspring *child, lumap_error *error) {
   lumap_frame_recycle(&child->reader);
   child->held--;
   child->results++;
+  child->kill_ns = 0;
   child->barren = 0;
   child->last_task_ns = task->ended_ns - task->started_ns;
   finish(child, task);
@@ -532,10 +547,16 @@ static void finish_died(lumap_offspring *child, lumap_task *task, const char *en
 }
 
 static void finish_ended(lumap_offspring *child, lumap_task *task) {
-  task->outcome = LUMAP_OUTCOME_CANCELLED;
-  task->worker = child->worker->number;
-  task->ended_ns = lumap_clock_ns();
-  lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d was ended", child->worker->number);
+  if (child->ended_as == LUMAP_OUTCOME_TIMEOUT) {
+    lumap_task_fail_timeout(task, child->worker->number, child->ended_index);
+  } else if (child->ended_as == LUMAP_OUTCOME_DEADLINE) {
+    lumap_task_fail_deadline(task, child->worker->number, child->ended_index);
+  } else {
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    task->worker = child->worker->number;
+    task->ended_ns = lumap_clock_ns();
+    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d was ended", child->worker->number);
+  }
   finish(child, task);
 }
 
@@ -544,12 +565,12 @@ static void settle_oldest(lumap_offspring *child, lumap_task *task, int signal_n
   bool begun = lumap_control_begun(child->worker->control) == task->turn;
   char end[sizeof child->cause];
   describe_end(child, signal_number, exit_code, end, sizeof end);
-  if (child->ended_call && child->ended_call == task->call_id && begun) {
+  if (child->ended_turn && child->ended_turn == task->turn && begun) {
     finish_ended(child, task);
   } else if (child->stopped && !(begun && child->ready)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     finish(child, task);
-  } else if (child->ended_call && !child->stopped) {
+  } else if (child->ended_turn && !child->stopped) {
     child->crew->feed.give_back(child->crew->feed.self, task);
   } else if (!child->ready) {
     finish_unstarted(child, task, child->process, end);
@@ -583,7 +604,7 @@ static void settle_tasks(lumap_offspring *child, int signal_number, int exit_cod
     else
       chunks[count++] = task;
   }
-  if (count && child->ready && child->results == 0 && !child->ended_call) child->barren++;
+  if (count && child->ready && child->results == 0 && !child->ended_turn) child->barren++;
   /* What is given back last goes out first. */
   for (int i = count - 1; i > 0; i--)
     settle_other(child, chunks[i]);
@@ -633,20 +654,94 @@ void lumap_offspring_stop(lumap_offspring *child) {
   condemn(child, "was stopped");
 }
 
-/* The state may be STARTING: the control block is faster than the frame that says READY. */
-void lumap_offspring_end_item(lumap_offspring *child) {
-  const lumap_control *control = child->worker->control;
-  lumap_link *oldest = child->sent.first ? child->sent.first : child->unsent.first;
-  lumap_task *task = oldest ? LUMAP_OWNER(oldest, lumap_task, link) : NULL;
-  if (child->state != LUMAP_CHILD_STARTING && child->state != LUMAP_CHILD_SERVING) return;
-  if (!task || task->kind != LUMAP_TASK_CHUNK || lumap_control_begun(control) != task->turn) return;
-  if (atomic_load(&control->stop_call) != task->call_id) return;
-  child->ended_call = task->call_id;
+/* ---- ending items ---- */
+
+static bool is_alive(const lumap_offspring *child) {
+  return child->state == LUMAP_CHILD_STARTING || child->state == LUMAP_CHILD_SERVING;
+}
+
+/* The oldest chunk; NULL: none. */
+static lumap_task *oldest_chunk(const lumap_offspring *child) {
+  const lumap_list *lists[] = {&child->sent, &child->unsent};
+  for (int i = 0; i < 2; i++)
+    for (lumap_link *link = lists[i]->first; link; link = link->next) {
+      lumap_task *task = LUMAP_OWNER(link, lumap_task, link);
+      if (task->kind == LUMAP_TASK_CHUNK && task != child->husk) return task;
+    }
+  return NULL;
+}
+
+/* The chunk that the child runs. The state may be STARTING: the control block is faster than the frame that says READY.
+ */
+static lumap_task *running_chunk(const lumap_offspring *child) {
+  lumap_task *task;
+  task = is_alive(child) ? oldest_chunk(child) : NULL;
+  return task && lumap_control_begun(child->worker->control) == task->turn ? task : NULL;
+}
+
+static void end_task(lumap_offspring *child, const lumap_task *task, lumap_outcome outcome, uint64_t index) {
+  child->ended_turn = task->turn;
+  child->ended_as = outcome;
+  child->ended_index = index;
   condemn(child, "was ended");
 }
 
+/* Asks the child to begin no item of the call from `from` on. There is one place for that, and what the child runs now
+ * has it: a request of another call was for what it ran before. */
+static void ask_to_stop(lumap_offspring *child, const lumap_task *task, uint64_t from) {
+  lumap_control *control = child->worker->control;
+  if (atomic_load(&control->stop_call) == LUMAP_STOP_ALL) return;
+  atomic_store(&control->stop_from, from);
+  atomic_store(&control->stop_call, task->call_id);
+}
+
+void lumap_offspring_heed(lumap_offspring *child) {
+  lumap_list *list;
+  lumap_task *task;
+  uint64_t from;
+  if (!is_alive(child)) return;
+  while ((task = newest_chunk(child, &list)) && task->first >= atomic_load(&task->call->stop_from)) {
+    task = revoke_newest(child);
+    if (!task) break;
+    task->outcome = LUMAP_OUTCOME_CANCELLED;
+    finish(child, task);
+  }
+  task = running_chunk(child);
+  if (!task) return;
+  from = atomic_load(&task->call->stop_from);
+  if (from < task->first + task->count) ask_to_stop(child, task, from);
+  if (atomic_load(&task->call->ended)) end_task(child, task, LUMAP_OUTCOME_CANCELLED, 0);
+}
+
+/* Ends what is over its time; the next time to look. */
+static uint64_t watch_item(lumap_offspring *child, uint64_t now_ns) {
+  lumap_task *task = oldest_chunk(child);
+  uint64_t index, next;
+  if (!task || !is_alive(child) || !lumap_call_has_limits(task->call)) return LUMAP_FOREVER;
+  /* Nothing tells when the child begins. */
+  if (!running_chunk(child)) return now_ns + lumap_watch_interval(task->call);
+  index = atomic_load(&child->worker->control->index);
+  switch (lumap_watch_look(&child->item_watch, task->call, task->turn, index, now_ns, &next)) {
+  case LUMAP_OVER_TIMEOUT:
+    end_task(child, task, LUMAP_OUTCOME_TIMEOUT, index);
+    return LUMAP_FOREVER;
+  case LUMAP_OVER_DEADLINE:
+    /* A chunk that ends between two items keeps its results. */
+    ask_to_stop(child, task, 0);
+    if (!child->kill_ns) child->kill_ns = now_ns + LUMAP_CHILD_DEADLINE_MS * NS_PER_MS;
+    if (now_ns < child->kill_ns) return child->kill_ns;
+    end_task(child, task, LUMAP_OUTCOME_DEADLINE, index);
+    return LUMAP_FOREVER;
+  default:
+    return next;
+  }
+}
+
 uint64_t lumap_offspring_check_time(lumap_offspring *child, uint64_t now_ns) {
-  if (child->deadline_ns > now_ns) return child->deadline_ns;
+  if (child->deadline_ns > now_ns) {
+    uint64_t next = watch_item(child, now_ns);
+    return next < child->deadline_ns ? next : child->deadline_ns;
+  }
   switch (child->state) {
   case LUMAP_CHILD_STARTING:
     condemn(child, "has not answered in time");

@@ -21,9 +21,9 @@
  *   - it had not: given back, as all the others are. But the third child in a row that ends without one result has its
  *     oldest task finished as LUMAP_OUTCOME_DIED, so that work which kills from afar cannot turn in a circle;
  *   - it was stopped: LUMAP_OUTCOME_DIED if begun, else LUMAP_OUTCOME_CANCELLED, and nothing is given back;
- *   - it was killed to end the item of a call: the oldest is finished as LUMAP_OUTCOME_CANCELLED if it is of that call
- *     and was begun. Any other is given back (if it was stopped, too: as above), even if it was begun by the time the
- *     kill arrived: it is not its fault, and the items are still here.
+ *   - it was killed to end the task that it ran (its call was cancelled, its item or call was over its time): that one
+ *     is finished as LUMAP_OUTCOME_CANCELLED, TIMEOUT or DEADLINE. Any other is given back (if it was stopped, too: as
+ *     above), even if it was begun by the time the kill arrived: it is not its fault, and the items are still here.
  *
  * A task that was taken back is none that the child holds: nothing above concerns it. Its turn was never begun and
  * never will be, so it cannot be mistaken for the oldest one, whether the child has read it away or not.
@@ -37,11 +37,13 @@
 
 #include "backend/backend.h"
 #include "backend/frame.h"
+#include "backend/watch.h"
 
 /* The time limits of a child's life, in one place. */
 enum {
   LUMAP_CHILD_GREETING_MS = 20000, /* from its start to its first frame; a program that is no worker says nothing */
   LUMAP_CHILD_LEAVE_MS = 2000,     /* from the end of its channel to SIGKILL */
+  LUMAP_CHILD_DEADLINE_MS = 10, /* from its call's deadline to SIGKILL */
   LUMAP_CHILD_DIE_MS = 2000,       /* from SIGKILL to not waiting for it any more (stuck in the kernel) */
 };
 
@@ -77,7 +79,9 @@ typedef struct lumap_offspring {
   bool ready;           /* READY came */
   bool deaf;            /* nothing more is read: end of file, or damage */
   bool hello_due, wants_write, stopped;
-  uint32_t ended_call; /* it was killed to end an item of this call; 0: it was not */
+  uint32_t ended_turn;   /* it was killed to end this task; 0: it was not */
+  lumap_outcome ended_as; /* that task's outcome */
+  uint64_t ended_index;  /* the item that was over its time */
   char cause[400];     /* why it was condemned, or what it said last; "": its end tells */
   lumap_error last_words;
   lumap_frame_reader reader;
@@ -91,11 +95,10 @@ typedef struct lumap_offspring {
   uint32_t shown;        /* turn of the last chunk of which a frame was begun */
   uint32_t results;      /* results that came */
   uint64_t last_task_ns; /* how long its last task took; UINT64_MAX: none yet, or what it runs now is slow */
+  lumap_watch item_watch; /* of the item that runs */
+  uint64_t kill_ns;      /* when a task whose call is over its time is ended; 0: none is */
   lumap_offspring_log *logs;
   uint32_t log_count, log_capacity;
-
-  /* Atomic: set by any thread, cleared by the reactor. */
-  atomic_bool end_due; /* lumap_offspring_end_item is asked for */
 
   /* Across lives. */
   uint32_t generation; /* tells events of this child from those of the one before */
@@ -126,8 +129,9 @@ bool lumap_offspring_give(lumap_offspring *child, lumap_task *task);
  * result. NULL: none waits (any more), or there is no memory to take back a chunk that is half sent. */
 lumap_task *lumap_offspring_revoke(lumap_offspring *child);
 
-/* Kills the child if the chunk that it runs is of the call that control->stop_call names. */
-void lumap_offspring_end_item(lumap_offspring *child);
+/* Acts on calls that were cancelled: takes back a chunk that has not begun, asks for the end of one that has between two
+ * items, and kills the child if the call was ended. To be called after each result, too: then the next one begins. */
+void lumap_offspring_heed(lumap_offspring *child);
 
 /* Something happened to the event source `kind` of life `generation`. */
 void lumap_offspring_handle(lumap_offspring *child, uint32_t generation, int kind);
@@ -138,7 +142,8 @@ void lumap_offspring_leave(lumap_offspring *child);
 /* Kills the child as part of stop(). */
 void lumap_offspring_stop(lumap_offspring *child);
 
-/* Does what is due at `now_ns`, and returns when to come again: LUMAP_FOREVER for never. */
+/* Does what is due at `now_ns` (the child's own time limits, and those of the item that it runs), and returns when to
+ * come again: LUMAP_FOREVER for never. */
 uint64_t lumap_offspring_check_time(lumap_offspring *child, uint64_t now_ns);
 
 #endif

@@ -24,6 +24,7 @@
 
 #include "backend/child.h"
 #include "backend/offspring.h"
+#include "backend/seat.h"
 #include "os/os.h"
 
 enum { EVENTS_A_ROUND = 64 };
@@ -39,6 +40,7 @@ typedef struct process_crew {
   int count;
 
   /* Atomic: set by the pool's threads, read by the reactor. */
+  atomic_bool heed_due; /* calls were cancelled */
   atomic_bool rung;    /* the bell has been rung and not been heard: one ring is enough */
   atomic_bool stop;    /* stop() was called */
   atomic_bool closing; /* close() was called */
@@ -63,13 +65,23 @@ static void ring(process_crew *own) {
 
 /* ---- handing out ---- */
 
+/* The child knows no deadlines: its clock begins when the task does. */
+static bool is_late(const lumap_task *task) {
+  return task->kind == LUMAP_TASK_CHUNK && task->call->deadline_ns && lumap_clock_ns() >= task->call->deadline_ns;
+}
+
 /* Gives the child tasks until it holds `wanted`. False when a child could not be started. */
 static bool feed_child(process_crew *own, lumap_offspring *child, uint32_t wanted) {
   const lumap_feed *feed = &own->crew->feed;
   while (!own->stopping && wanted > 0 && lumap_offspring_may_take(child, wanted - 1)) {
     lumap_task *task = feed->take(feed->self, child->worker, false);
     if (!task) break;
-    if (!lumap_offspring_give(child, task)) return false;
+    if (is_late(task)) {
+      lumap_task_fail_deadline(task, child->worker->number, 0);
+      feed->finish(feed->self, child->worker, task);
+    } else if (!lumap_offspring_give(child, task)) {
+      return false;
+    }
   }
   return true;
 }
@@ -124,6 +136,7 @@ static void handle_child(process_crew *own, uint64_t tag) {
     own->scan_due = true;
     return;
   }
+  lumap_offspring_heed(child);
   employ(own, child);
   feed_ahead(own, child);
 }
@@ -189,8 +202,9 @@ static void hear_bell(process_crew *own) {
   /* First the flag, then the look at the feed: work that comes in between rings again. */
   atomic_store(&own->rung, false);
   own->scan_due = true;
+  if (!atomic_exchange(&own->heed_due, false)) return;
   for (int i = 0; i < own->count; i++)
-    if (atomic_exchange(&own->children[i].end_due, false)) lumap_offspring_end_item(&own->children[i]);
+    lumap_offspring_heed(&own->children[i]);
 }
 
 static void *reactor_body(void *argument) {
@@ -269,10 +283,11 @@ static void process_stop(lumap_crew *crew) {
   }
 }
 
-static void process_end_item(lumap_crew *crew, lumap_worker *worker) {
-  lumap_offspring *child = worker->own;
-  atomic_store(&child->end_due, true);
-  ring(crew->own);
+static void process_heed(lumap_crew *crew, const lumap_call *call) {
+  process_crew *own = crew->own;
+  (void)call;
+  atomic_store(&own->heed_due, true);
+  ring(own);
 }
 
 static void process_close(lumap_crew *crew) {
@@ -289,6 +304,6 @@ const lumap_backend lumap_backend_process = {
     .open = process_open,
     .wake = process_wake,
     .stop = process_stop,
-    .end_item = process_end_item,
+    .heed = process_heed,
     .close = process_close,
 };

@@ -34,12 +34,27 @@ void lumap_task_fail_died(lumap_task *task, int number, uint64_t index, int sign
   task->died_exit = exit_code;
 }
 
+void lumap_task_fail_timeout(lumap_task *task, int number, uint64_t index) {
+  lumap_task_fail_died(task, number, index, 0, 0);
+  task->outcome = LUMAP_OUTCOME_TIMEOUT;
+  lumap_error_set(&task->error, LUMAP_E_TIMEOUT, "it ran for longer than its timeout of %g seconds",
+                  (double)task->call->timeout_ns / 1e9);
+}
+
+void lumap_task_fail_deadline(lumap_task *task, int number, uint64_t index) {
+  lumap_task_fail_died(task, number, index, 0, 0);
+  task->outcome = LUMAP_OUTCOME_DEADLINE;
+  lumap_error_set(&task->error, LUMAP_E_TIMEOUT, "the call's deadline passed before it was done");
+}
+
 bool lumap_seat_run(lumap_seat *seat, lumap_task *task) {
   bool usable = true;
   /* Sequential order, as the pool's: it asks for a stop and then looks here, the worker writes here and then looks
    * whether a stop is asked for. In any weaker order each could miss the other, and the item would never be ended. */
   atomic_store(&seat->control->call, task->call_id);
-  if (lumap_seat_open(seat, &task->error) != LUMAP_E_OK) {
+  if (task->call && task->call->deadline_ns && lumap_clock_ns() >= task->call->deadline_ns) {
+    lumap_task_fail_deadline(task, seat->number, 0);
+  } else if (lumap_seat_open(seat, &task->error) != LUMAP_E_OK) {
     lumap_task_fail_start(task, seat->number);
   } else {
     task->worker = seat->number;
@@ -69,6 +84,6 @@ void lumap_seat_close(lumap_seat *seat) {
   if (self) seat->executor->close(self);
 }
 
-void lumap_seat_interrupt(lumap_seat *seat) {
-  if (atomic_load_explicit(&seat->running, memory_order_relaxed)) seat->executor->interrupt(seat->self);
+void lumap_seat_interrupt(lumap_seat *seat, const void *context) {
+  if (atomic_load_explicit(&seat->running, memory_order_relaxed)) seat->executor->interrupt(seat->self, context);
 }

@@ -46,8 +46,8 @@ void lumap_seat_forget(lumap_seat *seat, uint32_t call_id);
 void lumap_seat_close(lumap_seat *seat);
 
 /* In a signal handler on the seat's thread: ends the item that runs. Nothing happens when none does, so that a signal
- * that comes late raises no error in the pool's code. */
-void lumap_seat_interrupt(lumap_seat *seat);
+ * that comes late raises no error in the pool's code. `context` as the executor's interrupt takes it. */
+void lumap_seat_interrupt(lumap_seat *seat, const void *context);
 
 /* Makes `task` one that failed because worker `number` could not be started. `task->error` tells why: the caller's. */
 void lumap_task_fail_start(lumap_task *task, int number);
@@ -56,5 +56,10 @@ void lumap_task_fail_start(lumap_task *task, int number);
  * its first item, so that whoever runs the rest again always gets ahead; 0 stays: no item had begun. `task->error`
  * tells why: the caller's. */
 void lumap_task_fail_died(lumap_task *task, int number, uint64_t index, int signal_number, int exit_code);
+
+/* Makes `task` one whose item `index` was over its time at worker `number`, or one that its call's deadline ended in
+ * item `index`; the error says so. Of `index` the same is true. */
+void lumap_task_fail_timeout(lumap_task *task, int number, uint64_t index);
+void lumap_task_fail_deadline(lumap_task *task, int number, uint64_t index);
 
 #endif

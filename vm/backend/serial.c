@@ -3,32 +3,43 @@
  * serial.c - the back-end whose workers are the caller: each pump runs one task on the thread that calls it.
  *
  * Items still run in a state of their own, never in the caller's, so that a program means the same here as on threads.
- * Only the pool's user enters, and nothing runs between its calls; so there is no lock. One seat, number 1,
- * serves the whole crew, however many workers it is said to have.
+ * Only the pool's user enters, and nothing runs between its calls. One ward, number 1, serves the whole crew, however
+ * many workers it is said to have. A guard times the items of calls with limits and ends them by signal, where the host
+ * allows one; a C function that does not return cannot be given up here, since it is on the caller's own stack.
  */
 #include <stdlib.h>
 
 #include "backend/backend.h"
-#include "backend/seat.h"
-#include "base/bytes.h"
+#include "backend/guard.h"
+#include "backend/ward.h"
 
 typedef struct serial_crew {
-  lumap_control control;
-  lumap_seat seat;
+  lumap_ward ward;
+  lumap_guard guard;
   bool pumping; /* a pump is on the stack: its item called back into the pool */
 } serial_crew;
 
+static uint64_t look(void *self, uint64_t now_ns) {
+  serial_crew *own = self;
+  lumap_task *standin;
+  uint64_t next;
+  lumap_ward_look(&own->ward, now_ns, &next, &standin);
+  return next;
+}
+
 static lumap_status serial_open(lumap_crew *crew, lumap_error *error) {
-  serial_crew *own = calloc(1, sizeof *own);
-  if (!own) return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for a worker");
-  own->seat.executor = crew->executor;
-  own->seat.setup = crew->setup;
-  own->seat.host = crew->host;
-  own->seat.number = 1;
-  own->seat.control = &own->control;
+  serial_crew *own = aligned_alloc(alignof(serial_crew), sizeof *own);
+  if (!own || !lumap_ward_init(&own->ward, crew, &crew->workers[0], crew->setup)) {
+    if (own) lumap_ward_deinit(&own->ward);
+    free(own);
+    return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for a worker");
+  }
+  lumap_guard_init(&own->guard, look, own);
+  own->pumping = false;
+  if (crew->stop_signal) own->ward.stop_signal = lumap_ward_choose_signal();
   crew->own = own;
   for (int i = 0; i < crew->worker_count; i++)
-    crew->workers[i].control = &own->control;
+    crew->workers[i].control = &own->ward.control;
   return LUMAP_E_OK;
 }
 
@@ -42,6 +53,17 @@ static lumap_task *next_task(lumap_crew *crew, lumap_worker **worker) {
   return task;
 }
 
+static bool run(serial_crew *own, lumap_task *task) {
+  bool usable = true;
+  if (lumap_guard_watch(&own->guard, task->call, &task->error) != LUMAP_E_OK) {
+    lumap_task_fail_start(task, own->ward.number);
+  } else {
+    usable = lumap_ward_run(&own->ward, task);
+    lumap_seat_rest(&own->ward.seat);
+  }
+  return usable;
+}
+
 static bool serial_pump(lumap_crew *crew) {
   serial_crew *own = crew->own;
   lumap_worker *worker = NULL;
@@ -53,13 +75,13 @@ static bool serial_pump(lumap_crew *crew) {
   if (!task) return false;
 
   own->pumping = true;
-  if (task->kind == LUMAP_TASK_END) {
-    lumap_seat_forget(&own->seat, task->call_id);
-  } else {
-    usable = lumap_seat_run(&own->seat, task);
-    lumap_seat_rest(&own->seat);
-  }
-  if (!usable) lumap_seat_close(&own->seat);
+  lumap_ward_begin(&own->ward, task);
+  if (task->kind == LUMAP_TASK_END)
+    lumap_seat_forget(&own->ward.seat, task->call_id);
+  else
+    usable = run(own, task);
+  lumap_ward_settle(&own->ward);
+  if (!usable) lumap_seat_close(&own->ward.seat);
   own->pumping = false;
   if (task->kind == LUMAP_TASK_END)
     lumap_task_free(task);
@@ -71,12 +93,15 @@ static bool serial_pump(lumap_crew *crew) {
 /* What runs is below on the stack of whoever calls this, so all that can be done is to begin nothing new. */
 static void serial_stop(lumap_crew *crew) {
   serial_crew *own = crew->own;
-  atomic_store_explicit(&own->control.stop_call, LUMAP_STOP_ALL, memory_order_relaxed);
+  atomic_store(&own->ward.control.stop_call, LUMAP_STOP_ALL);
 }
 
 static void serial_close(lumap_crew *crew) {
   serial_crew *own = crew->own;
-  lumap_seat_close(&own->seat);
+  lumap_guard_end(&own->guard);
+  lumap_guard_deinit(&own->guard);
+  lumap_seat_close(&own->ward.seat);
+  lumap_ward_deinit(&own->ward);
   free(own);
   crew->own = NULL;
 }

@@ -32,10 +32,12 @@ typedef enum lumap_payload {
 
 typedef enum lumap_outcome {
   LUMAP_OUTCOME_DONE,      /* the payload tells results and errors of the first `done` items */
-  LUMAP_OUTCOME_CANCELLED, /* not begun, or ended by end_item: then `error` tells of it */
+  LUMAP_OUTCOME_CANCELLED, /* not begun, or ended with its call: then `error` tells of it */
   LUMAP_OUTCOME_DIED,      /* the worker ended while it ran item `died_index` (0: it had begun none) */
   LUMAP_OUTCOME_MEMORY,    /* the worker's state ran out of memory at item `died_index` */
   LUMAP_OUTCOME_START,     /* the worker could not be started: `error` tells why */
+  LUMAP_OUTCOME_TIMEOUT,   /* item `died_index` ran for longer than its call allows, and was ended */
+  LUMAP_OUTCOME_DEADLINE,  /* the call's time was over before the task was done; `died_index` as for DIED */
 } lumap_outcome;
 
 typedef enum lumap_task_kind {
@@ -51,7 +53,10 @@ typedef struct lumap_log_entry {
 typedef struct lumap_call {
   atomic_uint references;
   uint32_t id;                /* unique within a pool, never zero */
+  uint64_t timeout_ns;        /* how long an item may run; 0: any time. Fixed before the first task */
+  uint64_t deadline_ns;       /* lumap_clock_ns at which all must be done; 0: never. Fixed before the first task */
   _Atomic uint64_t stop_from; /* items from this index on are not begun any more; UINT64_MAX: all may be */
+  atomic_bool ended;          /* items that run are to be ended, too; set after `stop_from` */
   lumap_log_entry *log_first, *log_last;
   uint32_t log_count;
   void (*free)(struct lumap_call *call); /* frees what embeds this struct; set by lumap_call_init to nothing */
@@ -79,6 +84,7 @@ typedef struct lumap_task {
   uint64_t died_index;
   int32_t died_signal; /* 0: it exited */
   int32_t died_exit;   /* -1 with died_signal 0: unknown, or a thread that was given up */
+  bool given_up;       /* a stand-in for the task of a thread that does not end */
   lumap_error error;
 
   /* The process back-end's own. */

@@ -135,6 +135,10 @@ void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
   lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 }
 
+void lumap_push_stop(lua_State *L, int reference) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, reference);
+}
+
 void lumap_collector_start(lua_State *L) {
   (void)L;
 }
@@ -258,6 +262,12 @@ void lumap_push_written(lua_State *L, int index) {
 
 void lumap_set_urgent_hook(lua_State *L, lua_Hook hook) {
   lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+/* 5.4 takes this string for its own, and raises a memory error, which passes by message handlers. */
+void lumap_push_stop(lua_State *L, int reference) {
+  (void)reference;
+  lua_pushliteral(L, "not enough memory");
 }
 
 void lumap_collector_start(lua_State *L) {

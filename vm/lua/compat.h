@@ -139,6 +139,10 @@ bool lumap_is_memory_error(lua_State *L, int code);
 /* Calls a hook at every instruction from now on: safe in a signal handler on the state's own thread. */
 void lumap_set_urgent_hook(lua_State *L, lua_Hook hook);
 
+/* Pushes what ends an item when it is raised: where the VM can, a value that no message handler of the item's gets to
+ * see, since hooks do not run in those; else the value that `reference` leads to in the registry. [-0, +1] */
+void lumap_push_stop(lua_State *L, int reference);
+
 /* Makes the registry refuse environment variables: LUA_PATH and the like (option -E). Before opening libraries. */
 void lumap_ignore_environment(lua_State *L);
 

@@ -63,6 +63,12 @@ int lumap_cpu_count(const char *root);
 lumap_status lumap_thread_start(unsigned long *thread, void *(*body)(void *), void *argument, int open_signal,
                                 lumap_error *error);
 
+/* Of `context`, the third argument of a signal handler: the address of the instruction that was to come next, 0 where
+ * that is not known. */
+uintptr_t lumap_context_pc(const void *context);
+/* Gives the thread the signal mask that it had when the signal came. For a handler that does not return. */
+void lumap_context_restore_mask(const void *context);
+
 /* `size` zeroed bytes that a child process can share: memory and a close-on-exec descriptor for it. */
 lumap_status lumap_shared_memory_open(size_t size, void **memory, int *descriptor, lumap_error *error);
 /* NULL and -1 are fine. */

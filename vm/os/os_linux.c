@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * os_linux.c - the bodies of os.h that need Linux: futex, memfd, pidfd, posix_spawn with closefrom, prctl, /proc and
- * the control groups' files.
+ * os_linux.c - the bodies of os.h that need Linux: futex, memfd, pidfd, posix_spawn with closefrom, prctl, what a
+ * signal's context holds, /proc and the control groups' files.
  *
  * Knows nothing of Lua or of pools. Has no state: any thread may enter. What /proc and the cgroup files say is taken
  * as bytes from a stranger: containers mount them in many shapes, and a line that makes no sense counts as absent.
@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define NS_PER_SECOND UINT64_C(1000000000)
@@ -70,6 +71,24 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
   atomic_fetch_sub(&event->waiters, 1);
   /* A signal that came together with the other two counts first. */
   return lumap_event_key(event) == key ? status : LUMAP_E_OK;
+}
+
+/* ---- signal handlers ---- */
+
+uintptr_t lumap_context_pc(const void *context) {
+  const ucontext_t *interrupted = context;
+#if defined(__x86_64__)
+  return (uintptr_t)interrupted->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+  return (uintptr_t)interrupted->uc_mcontext.pc;
+#else
+  (void)interrupted;
+  return 0;
+#endif
+}
+
+void lumap_context_restore_mask(const void *context) {
+  pthread_sigmask(SIG_SETMASK, &((const ucontext_t *)context)->uc_sigmask, NULL);
 }
 
 /* ---- counting CPUs ---- */

@@ -339,25 +339,23 @@ static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) 
 void lumap_job_cancel(lumap_job *job, uint64_t from) {
   lumap_pool *pool = job->pool;
   lumap_list orphans = {NULL, NULL};
+  bool joined;
   lumap_call_stop_from(&job->call, from);
   from = atomic_load(&job->call.stop_from);
   pthread_mutex_lock(&pool->lock);
   cancel_queued(pool, job, from, &orphans);
-  if (!pool->joined)
-    for (int i = 0; i < pool->crew.worker_count; i++)
-      if (job->met[i]) request_stop(&pool->crew.workers[i], job->call.id, from);
+  joined = pool->joined;
+  for (int i = 0; i < pool->crew.worker_count && !joined; i++)
+    if (job->met[i]) request_stop(&pool->crew.workers[i], job->call.id, from);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
+  if (!joined && pool->crew.backend->heed) pool->crew.backend->heed(&pool->crew, &job->call);
 }
 
 void lumap_job_abort(lumap_job *job) {
-  lumap_pool *pool = job->pool;
+  lumap_call_stop_from(&job->call, 0);
+  atomic_store(&job->call.ended, true);
   lumap_job_cancel(job, 0);
-  for (int i = 0; i < pool->crew.worker_count && pool->crew.backend->end_item && !pool->joined; i++) {
-    lumap_worker *worker = &pool->crew.workers[i];
-    if (worker->control && atomic_load(&worker->control->call) == job->call.id)
-      pool->crew.backend->end_item(&pool->crew, worker);
-  }
 }
 
 void lumap_job_close(lumap_job *job) {

@@ -13,6 +13,7 @@
 
 #include "codec/codec.h"
 #include "codec/packed.h"
+#include "lua/machine_code.h"
 #include "pool/pool.h"
 #include "runtime/core.h"
 
@@ -117,6 +118,10 @@ static int core_pool(lua_State *L) {
       return luaL_error(L,
                         "cannot start process workers: no worker program was found; set it when the runtime is opened");
     options.program = runtime->program;
+  }
+  if (runtime->stop_signal && !runtime->knows_machine_code) {
+    runtime->machine_code_place = lumap_machine_code_place();
+    runtime->knows_machine_code = true;
   }
   luaL_newmetatable(L, "lumap.setup");
   lua_pushcfunction(L, collect_setup);
@@ -389,9 +394,9 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
 
 /* Makes `task` the job's current one and pushes what collect returns for it. */
 static int take_task(lua_State *L, job_object *self, lumap_task *task) {
-  static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start"};
+  static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start", "timeout", "deadline"};
   self->current = task;
-  lua_pushstring(L, task->outcome < 5 ? outcomes[task->outcome] : "start");
+  lua_pushstring(L, outcomes[task->outcome < sizeof outcomes / sizeof *outcomes ? task->outcome : LUMAP_OUTCOME_START]);
   lumap_push_integer(L, (int64_t)task->first);
   lumap_push_integer(L, (int64_t)task->count);
   lumap_push_integer(L, (int64_t)task->done);

@@ -64,6 +64,7 @@ static int furnish(lua_State *L) {
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
   install_declarations(L);
+  if (runtime->worker) lumap_coroutines_open(L, &runtime->coroutines);
   require_global(L, "codec");
   require_global(L, "parallel");
   lumap_names_open(L);

@@ -12,6 +12,7 @@
 
 #include "alloc/heap.h"
 #include "backend/backend.h"
+#include "lua/coroutines.h"
 #include "lua/generator.h"
 #include "lua/state.h"
 #include "os/os.h"
@@ -37,9 +38,15 @@ typedef struct lumap_runtime {
   bool stop_signal;
   bool ignore_environment;
 
-  lumap_generator generator;   /* of math.random: the state's thread */
+  /* The state's thread, and signal handlers on it. */
+  lumap_coroutines coroutines; /* of a worker's state */
+
+  /* The state's thread. */
+  lumap_generator generator;   /* of math.random */
   struct lumap_runtime *outer; /* whose item waits while this one, a serial worker of it, runs: set on each run */
-  bool hides_index;            /* the call that runs has no item indexes: the worker's thread */
+  bool hides_index;            /* the call that runs has no item indexes */
+  bool knows_machine_code;     /* it has looked for the next */
+  size_t machine_code_place;   /* as machine_code.h tells: for workers that can be stopped by signal */
 
   /* Any thread. */
   lumap_event event; /* something happened that the state's thread may wait for */

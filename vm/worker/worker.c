@@ -4,10 +4,12 @@
  */
 #include "worker/worker.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 
 #include "codec/additions.h"
 #include "codec/codec.h"
+#include "lua/machine_code.h"
 #include "os/os.h"
 #include "runtime/runtime.h"
 #include "worker/task_api.h"
@@ -17,10 +19,12 @@ typedef struct worker {
   lumap_runtime *runtime;
   int run, forget; /* references in the registry: functions of worker.lua */
   int stopped;     /* reference: what a stop and os.exit raise, so that nobody takes it for an error of theirs */
-  const lumap_bytes *setup;
+  size_t machine_code_place;
 
   /* The worker's thread, and its signal handlers. */
   atomic_bool interrupted;
+  atomic_bool may_leave; /* `leave` leads to where the task is run, which is on the stack */
+  sigjmp_buf leave;
   /* The worker's thread. */
   bool exiting; /* os.exit was called */
   bool full;    /* what a chunk of items holds fills the state's memory */
@@ -42,9 +46,8 @@ static worker *worker_of(lua_State *L) {
 
 /* Raised again at each instruction until the item has unwound: a pcall in the item must not swallow it. */
 static void raise_stop(lua_State *L, lua_Debug *info) {
-  worker *self = worker_of(L);
   (void)info;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
+  lumap_push_stop(L, worker_of(L)->stopped);
   lua_error(L);
 }
 
@@ -58,7 +61,7 @@ static int worker_exit(lua_State *L) {
   else
     self->exit_code = (int)luaL_checkinteger(L, 1) & 0xff;
   self->exiting = true;
-  lumap_set_urgent_hook(L, raise_stop);
+  lumap_coroutines_interrupt(&self->runtime->coroutines, raise_stop);
   raise_stop(L, NULL);
   return 0;
 }
@@ -71,28 +74,25 @@ static int worker_relieve(lua_State *L) {
   if (lumap_runtime_relieve(self->runtime)) return 0;
   self->full = true;
   if (!blames) atomic_store_explicit(&self->runtime->control->index, 0, memory_order_relaxed);
-  raise_stop(L, NULL);
-  return 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
+  return lua_error(L);
 }
 
-/* Makes the item end, and with it the items of the calls that it has made on this thread: what runs now is the
-   innermost one. */
-static void interrupt_item(worker *self) {
-  lumap_runtime *inner = atomic_load(&self->runtime->inner);
-  atomic_store(&self->interrupted, true);
-  lumap_set_urgent_hook(self->runtime->L, raise_stop);
-  /* It may be asleep. */
-  atomic_store(&self->runtime->interrupted, true);
-  lumap_event_signal(&self->runtime->event);
-  if (inner) interrupt_item(inner->self);
-}
-
-static void worker_interrupt(void *executor) {
+/* In machine code no hook runs: that is left, with all of the state as it stands. Nobody is skipped on the stack but
+ * functions that an error in the item would skip as well. */
+static void worker_interrupt(void *executor, const void *context) {
   worker *self = executor;
-  lumap_control *control = self->runtime->control;
-  uint64_t stop = atomic_load(&control->stop_call);
-  if (stop != LUMAP_STOP_ALL && stop != atomic_load(&control->call)) return;
-  interrupt_item(self);
+  lumap_runtime *runtime = self->runtime;
+  atomic_store(&self->interrupted, true);
+  lumap_coroutines_interrupt(&runtime->coroutines, raise_stop);
+  /* It may be asleep. */
+  atomic_store(&runtime->interrupted, true);
+  lumap_event_signal(&runtime->event);
+  if (!context || !atomic_load(&self->may_leave)) return;
+  if (!lumap_machine_code_holds(runtime->L, self->machine_code_place, lumap_context_pc(context))) return;
+  atomic_store(&self->may_leave, false);
+  lumap_context_restore_mask(context);
+  siglongjmp(self->leave, 1);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
@@ -207,6 +207,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   /* A child process is ours: nobody else has handlers there. */
   options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
+  self->machine_code_place = parent ? parent->machine_code_place : 0;
   self->runtime = lumap_runtime_open(&options, error);
   status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
   if (status != LUMAP_E_OK) goto done;
@@ -234,7 +235,20 @@ static int run_protected(lua_State *L) {
   return 0;
 }
 
-/* The state cannot go on: says why in the task. The error is on top. */
+/* Of a task that left machine code. No status of Lua. */
+enum { LEFT = -1 };
+
+/* The status of Lua. The handler's jump comes back to life here; no variable is changed in between. */
+static int run_leavable(worker *self) {
+  int code;
+  if (sigsetjmp(self->leave, 0) != 0) return LEFT;
+  atomic_store(&self->may_leave, true);
+  code = lumap_protected_call(self->runtime->L, run_protected, self);
+  atomic_store(&self->may_leave, false);
+  return code;
+}
+
+/* The state cannot go on: says why in the task. The error is on top, but for LEFT. */
 static void report_end(worker *self, lumap_task *task, int code) {
   lua_State *L = self->runtime->L;
   task->died_index = atomic_load_explicit(&self->runtime->control->index, memory_order_relaxed);
@@ -284,7 +298,7 @@ static bool worker_run(void *executor, lumap_task *task) {
     return true;
   }
   lumap_runtime_ease(self->runtime);
-  code = lumap_protected_call(self->runtime->L, run_protected, self);
+  code = run_leavable(self);
   if (outer) atomic_store(&outer->inner, NULL);
   task->ended_ns = lumap_clock_ns();
   self->task = NULL;
