@@ -25,6 +25,13 @@ local QUEUED_SECONDS = 0.02
 local AHEAD_CHUNKS = 4
 -- What is running is given this long to end after an interrupt before its workers are ended.
 local INTERRUPT_GRACE = 0.1
+-- After a deadline what is running is waited for as long as this: a chunk that ends between two items has results.
+local DEADLINE_GRACE = 0.1
+
+-- The kinds of failures that chunks without results tell of.
+local KINDS = { died = "died", memory = "memory", start = "init", overtime = "timeout" }
+-- Failures after which an item may be run again.
+local RETRIED = { died = true, timeout = true, memory = true }
 
 -- In a worker a call is part of an item, and ends with it.
 local in_worker = core.worker() ~= nil
@@ -71,6 +78,7 @@ function Call.start(pool, spec)
   plan.mode = spec.mode
   plan.stop = policy == "stop"
   plan.single = spec.single
+  plan.retries = (opts.retries or 0) > 0
   -- In an item that has a stream of its own, what it starts is decided by that, too.
   plan.seed = opts.seed or core.draw_seed()
   plan.merges = spec.merges and spec.merges.first
@@ -87,6 +95,10 @@ function Call.start(pool, spec)
     job = pool.core:job(opts.globals == nil or opts.globals == true),
     next = 1, -- index of the first item that has not been sent
     again = {}, -- chunks whose worker died: { first, count }
+    under_way = {}, -- first -> count of chunks that are sent
+    retries = opts.retries or 0,
+    tries = {}, -- item -> how often it was run again
+    deadline = opts.deadline and core.clock() + opts.deadline,
     taken = 0, -- items whose results have been handed out
     ahead = opts.ahead,
     async = spec.async,
@@ -103,6 +115,7 @@ function Call.start(pool, spec)
   if policy_of_chunks == "auto" then self.patience = chunking.TARGET_SECONDS end
   if policy_of_chunks == "auto" and self.window == math.huge then policy_of_chunks = "guided" end
   self.size, self.observe = chunking.new(policy_of_chunks, pool.workers)
+  if opts.timeout or opts.deadline then self.job:limits(opts.timeout, opts.deadline) end
   pool:know_call(self)
   local ok, message = pcall(write_log, self, spec.fn, opts)
   if not ok then
@@ -188,6 +201,7 @@ function Call:send(first, n, again)
       return 0
     else
       self.in_flight = self.in_flight + 1
+      self.under_way[first] = sent
       self.pool:count("bytes_sent", submitted)
     end
   end
@@ -234,13 +248,26 @@ function Call:learn(items, busy)
   self.window = self.pool.workers * waiting
 end
 
+--- A chunk that goes back, or nil. A call that has failed goes on with items before the failed one, if it hands results
+--- out in order.
+function Call:next_again()
+  local list = self.again
+  for i = #list, 1, -1 do
+    if not self.ended or (self.ordered and not self.expired and self.error_at and list[i][1] < self.error_at) then
+      return table.remove(list, i)
+    end
+  end
+end
+
 --- Keeps the workers supplied. True: the source is slow, so there may be results to take before it is asked again.
 function Call:supply()
   local merges, source = self.merges, self.source
-  while self.in_flight < self.window and not self.ended do
-    local again = table.remove(self.again)
+  while self.in_flight < self.window do
+    local again = self:next_again()
     if again then
       self:send(again[1], again[2], true)
+    elseif self.ended then
+      return false
     elseif not (merges and merges:send(self, false)) and not self:send_items() then
       if not (merges and merges:send(self, true)) then return false end
     elseif source.was_slow then
@@ -293,35 +320,84 @@ function Call:survives_init_failure(first, count)
   return true
 end
 
---- The worker that ran the chunk ended, or could not be started.
-function Call:settle_death(outcome, first, count, worker)
+--- The chunk has no results: its items from first to last are sent again, unless there are none.
+function Call:send_again(first, last)
+  if last >= first then self.again[#self.again + 1] = { first, last - first + 1 } end
+end
+
+--- Sends the item again, alone, if it failed in a way and not so often that this may help.
+function Call:retry(index, kind)
+  local tries = (self.tries[index] or 0) + 1
+  if not RETRIED[kind] or tries > self.retries or self.ended then return false end
+  self.tries[index] = tries
+  self:send_again(index, index)
+  return true
+end
+
+--- What a chunk without results tells of: the failure, and the item that it belongs to, 0 for none.
+function Call:describe_death(outcome, worker)
   local index, signal, code, message = self.job:death()
-  local failure = { worker = worker > 0 and worker or nil, message = message, kind = outcome }
-  if self.pool.backend == "thread" and signal == 0 and code == -1 then self.pool:count("abandoned", 1) end
-  if outcome == "died" then
-    if index == 0 and self.pool.has_init then
-      failure.kind = "init"
-    elseif self.pool.terminated then
-      failure.kind, failure.message = "cancelled", "the pool was terminated while the item ran"
-    end
-    if signal ~= 0 then failure.signal = signal else failure.exit_code = code end
-  elseif outcome == "start" then
-    failure.kind = "init"
+  local kind = KINDS[outcome]
+  if outcome == "died" and index == 0 and self.pool.has_init then
+    kind = "init"
+  elseif outcome == "died" and self.pool.terminated then
+    kind, message = "cancelled", "the pool was terminated while the item ran"
   end
+  local failure = { kind = kind, message = message, worker = worker > 0 and worker or nil }
+  if outcome == "died" then
+    if signal ~= 0 then failure.signal = signal else failure.exit_code = code end
+  end
+  return failure, index
+end
+
+--- The worker that ran the chunk ended, or could not be started, or was ended because an item was over its time.
+function Call:settle_death(outcome, first, count, worker)
+  local failure, index = self:describe_death(outcome, worker)
+  local last = first + count - 1
   if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
   if outcome == "memory" and index == 0 and count > 1 and not self.ended then
     -- No item alone: it was too much at once.
     local half = math.floor(count / 2)
-    self.again[#self.again + 1] = { first + half, count - half }
-    self.again[#self.again + 1] = { first, half }
+    self:send_again(first + half, last)
+    self:send_again(first, first + half - 1)
     return
   end
-  if index < first or index >= first + count then index = first end
-  self:lose(index, failure)
-  if self.ended then return end
+  if index < first or index > last then index = first end
+  if not self:retry(index, failure.kind) then self:lose(index, failure) end
   -- The other items of the chunk have no results: those that were done are done again.
-  if index > first then self.again[#self.again + 1] = { first, index - first } end
-  if index < first + count - 1 then self.again[#self.again + 1] = { index + 1, first + count - 1 - index } end
+  if not self.ended or self.ordered then self:send_again(first, index - 1) end
+  if not self.ended then self:send_again(index + 1, last) end
+end
+
+--- Is the call's time over?
+function Call:is_late() return self.deadline and not self.expired and core.clock() >= self.deadline end
+
+--- The call's time is over: no further item begins, and those that run are ended.
+function Call:expire()
+  self.expired, self.ended = true, true
+  self.grace = core.clock() + DEADLINE_GRACE
+  self.job:abort()
+end
+
+--- Items that were sent or are a list's, and have no result, fail with the deadline. Where only the error is wanted, it
+--- is that of the first of them.
+function Call:fail_unfinished()
+  local list = self.again
+  for first, count in pairs(self.under_way) do list[#list + 1] = { first, count } end
+  self.again, self.under_way = {}, {}
+  local count = self.source.count or self.next - 1
+  if count >= self.next then list[#list + 1] = { self.next, count - self.next + 1 } end
+  self.next = count + 1
+  if #list == 0 then return end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  local message = "the call's deadline passed before it was done"
+  if self.merges then return self:fail(nil, { kind = "deadline", message = message }) end
+  for i = 1, #list do
+    for index = list[i][1], list[i][1] + list[i][2] - 1 do
+      self:lose(index, { kind = "deadline", message = message })
+      if self.policy ~= "collect" then return end
+    end
+  end
 end
 
 --- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold). False when it
@@ -334,6 +410,8 @@ function Call:settle_results(place, first, done, worker, count)
     return false
   end
   self:count_done(first, done)
+  -- A worker that is replaced after so many items leaves the rest of its chunk to others.
+  if not self.merges then self:send_again(first + done, first + count - 1) end
   for i = 1, #errors do
     failed = errors[i][2]
     failed.worker = worker
@@ -350,6 +428,13 @@ function Call:end_with_item()
   self.job:cancel()
 end
 
+--- Seconds until something other than a chunk must be seen to: `deadline`, or the end of the call's time. nil: none.
+function Call:longest_wait(deadline)
+  local moment = self.expired and (self.grace or 0) or self.deadline
+  if not moment or (deadline and deadline < moment) then moment = deadline end
+  return moment and math.max(0, moment - core.clock())
+end
+
 --- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
 --- chunk's first item; they are stored as job:results tells. Returns first, done, worker, and the number of values in
 --- each column; nil when all are taken; false when `seconds` were over before. When results are handed out, an item
@@ -359,6 +444,7 @@ function Call:receive(place, seconds, how)
   local deadline = seconds and core.clock() + seconds
   while true do
     if in_worker and not self.ended and core.cancelled() then self:end_with_item() end
+    if self:is_late() then self:expire() end
     local slow = self:try_supply()
     local lost = self.hands_out and self.lost[self.lost_told + 1]
     if lost then
@@ -366,23 +452,30 @@ function Call:receive(place, seconds, how)
       self.lost_told = self.lost_told + 1
       return lost, 0, 0, 0
     end
-    local wait = deadline and math.max(0, deadline - core.clock())
+    local wait = self:longest_wait(deadline)
     local outcome, first, count, done, worker, busy, bytes
     if how == "poll" then
       outcome, first, count, done, worker, busy, bytes = job:poll()
     else
       outcome, first, count, done, worker, busy, bytes = job:collect(slow and 0 or wait, pool:is_watching(self))
     end
-    if outcome == "empty" then return nil end
     if outcome == "interrupted" then self:interrupt() end
-    if outcome == "woken" then
+    if self.grace and (outcome == "empty" or (outcome == "timeout" and core.clock() >= self.grace)) then
+      self.grace = nil
+      self:fail_unfinished()
+      -- Whoever still has items that run is not waited for.
+      if not self.hands_out then return nil end
+    elseif outcome == "empty" or (self.expired and not self.grace and outcome == "timeout") then
+      return nil
+    elseif outcome == "woken" then
       pool:attend()
       -- A callback may have waited for this very call.
       if self.finished then return nil end
     elseif outcome == "timeout" then
-      if not slow or wait == 0 then return false end
+      if deadline and core.clock() >= deadline and not self:is_late() then return false end
     else
       self.in_flight = self.in_flight - 1
+      self.under_way[first] = nil
       pool:count_chunk(outcome, busy, bytes)
     end
     if outcome == "done" then
@@ -392,8 +485,13 @@ function Call:receive(place, seconds, how)
       self:learn(done, busy)
       if self:settle_results(place, first, done, worker, count) then return first, done, worker, values end
     end
-    if outcome == "died" or outcome == "memory" or outcome == "start" then
+    if KINDS[outcome] then
       self:settle_death(outcome, first, count, worker)
+    elseif outcome == "deadline" then
+      self:send_again(first, first + count - 1)
+      if not self.expired then self:expire() end
+    elseif outcome == "cancelled" and self.expired then
+      self:send_again(first, first + count - 1)
     elseif outcome == "cancelled" and not self.ended then
       self:fail(first, { kind = "cancelled", message = "the pool was terminated before the item was run" })
       self.ended = true

@@ -20,6 +20,10 @@ local function positive_integer(value)
   return is_integer(value) and value >= 1, "an integer from 1 up"
 end
 
+local function seconds(value)
+  return type(value) == "number" and value > 0, "a number of seconds above 0"
+end
+
 --- name -> { check = function(value) -> boolean, what is expected; pool = true: belongs to a pool; call = true: belongs
 --- to a call; verbs: those that take it, nil: all that take options of a call }.
 local known = {
@@ -35,6 +39,8 @@ local known = {
   init = { pool = true, check = function(value) return type(value) == "function", "a function" end },
   -- Bytes of Lua heap that a worker may hold. Default: no limit.
   memory_limit = { pool = true, check = positive_integer },
+  -- Items after which a worker is replaced by a fresh one. Default: none.
+  max_tasks = { pool = true, check = positive_integer },
   -- Items sent together. Default: "auto".
   chunk = { call = true, check = function(value)
     return value == "auto" or value == "guided" or positive_integer(value), 'an integer from 1 up, "auto" or "guided"'
@@ -43,6 +49,14 @@ local known = {
   ahead = { call = true, check = positive_integer },
   -- What happens when an item fails. Default: "stop".
   errors = { call = true, check = function(value) return policies[value] == true, '"stop", "finish" or "collect"' end },
+  -- Seconds that one item may run. Default: any time.
+  timeout = { call = true, check = seconds },
+  -- Seconds that the whole call may take. Default: any time.
+  deadline = { call = true, check = seconds },
+  -- How often an item is run again after its worker died, ran out of memory or was over its time. Default: 0.
+  retries = { call = true, check = function(value)
+    return is_integer(value) and value >= 0, "an integer from 0 up"
+  end },
   -- Each item has a stream of random numbers of its own, which this integer decides. Default: none, any numbers.
   seed = { call = true, check = function(value)
     if not core.can_seed() then return false, "no seed: Lumap does not know this VM's math.random" end

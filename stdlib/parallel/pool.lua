@@ -18,7 +18,7 @@ Pool.__index = Pool
 --- What stats tells, before anything was done.
 local function no_counts()
   return {
-    items = 0, failed = 0, chunks = 0, deaths = 0, abandoned = 0, busy = 0, bytes_sent = 0, bytes_received = 0,
+    items = 0, failed = 0, chunks = 0, deaths = 0, timeouts = 0, busy = 0, bytes_sent = 0, bytes_received = 0,
   }
 end
 
@@ -28,7 +28,7 @@ local function start(opts, level)
   -- Made at the top level of a module that a worker loads: each worker would start workers, which load the module...
   if core.loading then backend = "serial" end
   local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
-  local ok, made = pcall(core.pool, backend, workers, opts.init, opts.memory_limit)
+  local ok, made = pcall(core.pool, backend, workers, opts.init, opts.memory_limit, opts.max_tasks)
   if not ok then
     local refused = type(made) == "string" and made:find("cannot send", 1, true)
     Error.new({ kind = refused and "encode" or "init", message = made }):raise()
@@ -85,11 +85,12 @@ function Pool.warm(opts, level)
     pools = warm_by_init[opts.init] or {}
     warm_by_init[opts.init] = pools
   end
-  local key = ("%s %d %s"):format(backend, workers, opts.memory_limit or "")
+  local key = ("%s %d %s %s"):format(backend, workers, opts.memory_limit or "", opts.max_tasks or "")
   local pool = pools[key]
   if not pool or pool.closed then
     pool = start({
       backend = backend, workers = workers, init = opts.init, memory_limit = opts.memory_limit,
+      max_tasks = opts.max_tasks,
     }, level + 1)
     pools[key] = pool
   end
@@ -210,6 +211,8 @@ function Pool:count_chunk(outcome, busy, bytes)
     self:count("bytes_received", bytes)
   elseif outcome == "died" or outcome == "memory" then
     self:count("deaths", 1)
+  elseif outcome == "overtime" then
+    self:count("timeouts", 1)
   end
 end
 
@@ -247,6 +250,7 @@ end
 ---@field failed integer those of them that failed
 ---@field chunks integer chunks of items that came back with results
 ---@field deaths integer workers that ended in an item, by a signal, an exit or for want of memory
+---@field timeouts integer items that were over their time, each time counted
 ---@field abandoned integer threads that could not be stopped and were given up
 ---@field busy number seconds that workers spent on chunks
 ---@field bytes_sent integer encoded items, functions and what they reach, each counted once
@@ -259,6 +263,7 @@ function Pool:stats()
   self:ask()
   local stats = { workers = self.workers, backend = self.backend, pending = #self.pending }
   for name, value in pairs(self.counts) do stats[name] = value end
+  stats.abandoned = self.core:abandoned()
   return stats
 end
 

@@ -64,12 +64,15 @@ return function(api)
     return describe(value)
   end
 
-  --- What xpcall gave instead of a record: no handler runs when memory is short.
-  local function to_record(failure)
+  --- What xpcall gave instead of a record: no handler runs when memory is short. An item that is to be run again for
+  --- that gets a state of its own: this one ends here.
+  local function to_record(failure, plan)
     if type(failure) == "table" and not rawequal(failure, stopped) then return failure end
     if rawequal(failure, stopped) then error(failure, 0) end
     local message = tostring(failure)
-    return { kind = message:find("not enough memory", 1, true) and "memory" or "error", message = message }
+    if not message:find("not enough memory", 1, true) then return { kind = "error", message = message } end
+    if plan and plan.retries then api.out_of_memory() end
+    return { kind = "memory", message = message }
   end
 
   --- pcall for what reads what a call brings along: modules are loaded meanwhile, whose pools must not multiply.
@@ -265,7 +268,7 @@ return function(api)
           if reached < last then return reached end
           at = last + 1
         else
-          local record = to_record(reached)
+          local record = to_record(reached, context.plan)
           record.folding, folding = folding or nil, false
           recover(record, count)
           failed = math.max(at, (api.index() or first) - first + 1)
@@ -315,7 +318,7 @@ return function(api)
     if ok then
       store(columns, done + 1, unpack(outcome, 4, outcome.n))
     else
-      errors[done + 1] = to_record(outcome[2])
+      errors[done + 1] = to_record(outcome[2], plan)
       recover(errors[done + 1], count)
     end
     return false, done + 1, columns, errors, items
@@ -349,7 +352,7 @@ return function(api)
   end
 
   local function run(task)
-    local call, kind, first, count = api.info(task)
+    local call, kind, first, count, most = api.info(task)
     local context = contexts[call] or open_context(call)
     if init then run_init() end
     if init_error then return fail_all(task, context, count, init_error) end
@@ -362,6 +365,8 @@ return function(api)
     end
     if context.failed then return fail_all(task, context, count, context.failed) end
     local plan = context.plan
+    -- Values of a fold stand for all of their items.
+    if most and not plan.merges then count = most end
     api.hide_index(plan.single or plan.mode == "reduce" or (plan.merges and first >= plan.merges) or false)
     if not plan.seed then return run_task(task, context, call, kind, first, count) end
     -- An error that gets out of here ends the state, and its random numbers with it.

@@ -87,6 +87,9 @@ typedef struct lumap_task {
   bool given_up;       /* a stand-in for the task of a thread that does not end */
   lumap_error error;
 
+  /* The executor's own. */
+  uint64_t most; /* items that it runs of those, since its state is spent then; 0: all */
+
   /* The process back-end's own. */
   uint32_t turn; /* which task of the child's life it is, from 1 */
 } lumap_task;

@@ -16,7 +16,8 @@ struct lumap_pool {
   pthread_mutex_t lock;
   pthread_cond_t work; /* there is a task, or the pool closes */
   lumap_list queue;
-  uint64_t active; /* submitted, not finished */
+  uint64_t active;    /* submitted, not finished */
+  uint64_t abandoned; /* tasks whose thread was given up */
   uint32_t next_call_id;
   bool closed;
   bool terminated;
@@ -69,6 +70,7 @@ static void wake(lumap_pool *pool) {
 static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   lumap_job *job = job_of(task);
   pool->active--;
+  pool->abandoned += task->given_up;
   if (pool->active == 0 && pool->closed) pthread_cond_broadcast(&pool->work);
   if (!job->event) return task;
   lumap_list_push(&job->finished, &task->link);
@@ -244,6 +246,14 @@ bool lumap_pool_is_closed(lumap_pool *pool) {
   closed = pool->closed;
   pthread_mutex_unlock(&pool->lock);
   return closed;
+}
+
+uint64_t lumap_pool_abandoned(lumap_pool *pool) {
+  uint64_t abandoned;
+  pthread_mutex_lock(&pool->lock);
+  abandoned = pool->abandoned;
+  pthread_mutex_unlock(&pool->lock);
+  return abandoned;
 }
 
 int lumap_pool_worker_count(const lumap_pool *pool) {

@@ -58,6 +58,9 @@ bool lumap_pool_is_idle(lumap_pool *pool);
 bool lumap_pool_is_closed(lumap_pool *pool);
 int lumap_pool_worker_count(const lumap_pool *pool);
 
+/* How many threads the crew had to give up so far. */
+uint64_t lumap_pool_abandoned(lumap_pool *pool);
+
 /* Terminates and joins if that has not been done, and drops the caller's reference. NULL is fine. */
 void lumap_pool_release(lumap_pool *pool);
 

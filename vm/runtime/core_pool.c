@@ -55,7 +55,7 @@ const lumap_backend *lumap_core_find_backend(const char *name) {
 }
 
 /* What a worker must know to open its state; worker.c reads it. The init function at `init` travels as a log of its
-   own. */
+   own; two behind it is after how many items the state is spent, or nil. */
 static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup, int init, uint64_t memory_limit) {
   static const char *const fields[] = {"path", "cpath"};
   int top = lua_gettop(L);
@@ -71,6 +71,7 @@ static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup
     path = lua_tolstring(L, -1, &size);
     lumap_put_string(setup, path ? path : "", path ? size : 0);
   }
+  lumap_put_varint(setup, (uint64_t)luaL_optnumber(L, init + 2, 0));
   if (!lua_isnil(L, init)) {
     lumap_scope *scope = lumap_scope_push(L, true);
     scope->finds_globals = true;
@@ -96,7 +97,7 @@ static void check_depth(lua_State *L, const lumap_runtime *runtime, const lumap_
                runtime->depth);
 }
 
-/* pool(backend, workers, init or nil, memory_limit or nil) -> pool */
+/* pool(backend, workers, init or nil, memory_limit or nil, max_tasks or nil) -> pool */
 static int core_pool(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
   lumap_error error = {LUMAP_E_OK, ""};
@@ -110,7 +111,7 @@ static int core_pool(lua_State *L) {
   uint64_t memory_limit = (uint64_t)luaL_optnumber(L, 4, 0);
   lumap_bytes *setup;
   pool_object *self;
-  lua_settop(L, 3);
+  lua_settop(L, 5);
   if (!options.backend) return luaL_error(L, "there is no back-end '%s' in this build", lua_tostring(L, 1));
   check_depth(L, runtime, options.backend);
   if (options.backend == &lumap_backend_process) {
@@ -163,6 +164,12 @@ static int pool_is_closed(lua_State *L) {
   return 1;
 }
 
+/* abandoned() -> how many threads had to be given up */
+static int pool_abandoned(lua_State *L) {
+  lumap_push_integer(L, (int64_t)lumap_pool_abandoned(check_pool(L)));
+  return 1;
+}
+
 /* job(finds_globals) -> job */
 static int pool_job(lua_State *L) {
   lumap_pool *pool = check_pool(L);
@@ -206,6 +213,23 @@ static int job_close(lua_State *L) {
   self->job = NULL;
   drop_tasks(self);
   lumap_job_close(job);
+  return 0;
+}
+
+/* As a count of nanoseconds that is none of the two that have a meaning of their own. */
+static uint64_t to_ns(double seconds) {
+  double ns = seconds * 1e9;
+  return ns >= (double)INT64_MAX ? 0 : ns < 1 ? 1 : (uint64_t)ns;
+}
+
+/* limits(timeout or nil, deadline or nil), in seconds: of each item, and of the call from now on. Before any chunk. */
+static int job_limits(lua_State *L) {
+  lumap_call *call = &check_job(L)->job->call;
+  if (!lua_isnoneornil(L, 2)) call->timeout_ns = to_ns(luaL_checknumber(L, 2));
+  if (!lua_isnoneornil(L, 3)) {
+    uint64_t moment = lumap_deadline_after(luaL_checknumber(L, 3));
+    call->deadline_ns = moment == LUMAP_FOREVER ? 0 : moment;
+  }
   return 0;
 }
 
@@ -394,7 +418,7 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
 
 /* Makes `task` the job's current one and pushes what collect returns for it. */
 static int take_task(lua_State *L, job_object *self, lumap_task *task) {
-  static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start", "timeout", "deadline"};
+  static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start", "overtime", "deadline"};
   self->current = task;
   lua_pushstring(L, outcomes[task->outcome < sizeof outcomes / sizeof *outcomes ? task->outcome : LUMAP_OUTCOME_START]);
   lumap_push_integer(L, (int64_t)task->first);
@@ -579,12 +603,13 @@ void lumap_core_open_pool(lua_State *L) {
       {"terminate", pool_terminate},
       {"join", pool_join},
       {"is_idle", pool_is_idle},
+      {"abandoned", pool_abandoned},
       {"is_closed", pool_is_closed},
       {"job", pool_job},
       {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"define", job_define},
+      {"limits", job_limits},   {"define", job_define},
       {"globals", job_globals},
       {"classes", job_classes},
       {"paths", job_paths},

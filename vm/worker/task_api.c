@@ -14,7 +14,7 @@ static lumap_task *to_task(lua_State *L) {
   return lua_touserdata(L, 1);
 }
 
-/* info(task) -> call id, kind of payload, first, count */
+/* info(task) -> call id, kind of payload, first, count [, most]: of the items only so many are to be run */
 static int task_info(lua_State *L) {
   static const char *const kinds[] = {"range", "f64", "i64", "values"};
   lumap_task *task = to_task(L);
@@ -22,7 +22,9 @@ static int task_info(lua_State *L) {
   lua_pushstring(L, kinds[task->payload_kind & 3]);
   lumap_push_integer(L, (int64_t)task->first);
   lumap_push_integer(L, (int64_t)task->count);
-  return 4;
+  if (!task->most) return 4;
+  lumap_push_integer(L, (int64_t)task->most);
+  return 5;
 }
 
 /* scope(environment) -> scope */

@@ -26,8 +26,9 @@ typedef struct worker {
   atomic_bool may_leave; /* `leave` leads to where the task is run, which is on the stack */
   sigjmp_buf leave;
   /* The worker's thread. */
-  bool exiting; /* os.exit was called */
-  bool full;    /* what a chunk of items holds fills the state's memory */
+  uint64_t items_left; /* until the state is spent */
+  bool exiting;        /* os.exit was called */
+  bool full;           /* what a chunk of items holds fills the state's memory, or an item that is run again did */
   int exit_code;
   lumap_task *task;
 } worker;
@@ -78,6 +79,14 @@ static int worker_relieve(lua_State *L) {
   return lua_error(L);
 }
 
+/* out_of_memory(): an item that is to be run again ran out of memory, so this state shall not go on. */
+static int worker_out_of_memory(lua_State *L) {
+  worker *self = worker_of(L);
+  self->full = true;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
+  return lua_error(L);
+}
+
 /* In machine code no hook runs: that is left, with all of the state as it stands. Nobody is skipped on the stack but
  * functions that an error in the item would skip as well. */
 static void worker_interrupt(void *executor, const void *context) {
@@ -103,6 +112,7 @@ typedef struct setup_parts {
   int depth;
   uint64_t memory_limit; /* 0: none */
   char *program, *path, *cpath;
+  uint64_t max_tasks;
   const unsigned char *init;
   size_t init_size;
 } setup_parts;
@@ -121,6 +131,7 @@ static lumap_status read_setup(const lumap_bytes *setup, setup_parts *parts, lum
   parts->program = get_text(&in);
   parts->path = get_text(&in);
   parts->cpath = get_text(&in);
+  parts->max_tasks = lumap_get_varint(&in);
   if (!parts->program || !parts->path || !parts->cpath || in.failed)
     return lumap_error_set(error, LUMAP_E_PROTOCOL, "the setup of a worker cannot be read");
   parts->init = in.data + in.at;
@@ -167,6 +178,8 @@ static int prepare(lua_State *L) {
   lua_setfield(L, -2, "stopped");
   lua_pushcfunction(L, worker_relieve);
   lua_setfield(L, -2, "relieve");
+  lua_pushcfunction(L, worker_out_of_memory);
+  lua_setfield(L, -2, "out_of_memory");
   if (p->parts->init_size > 0) {
     lua_pushlstring(L, (const char *)p->parts->init, p->parts->init_size);
     lua_setfield(L, -2, "init");
@@ -207,6 +220,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   /* A child process is ours: nobody else has handlers there. */
   options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
+  self->items_left = parts.max_tasks ? parts.max_tasks : UINT64_MAX;
   self->machine_code_place = parent ? parent->machine_code_place : 0;
   self->runtime = lumap_runtime_open(&options, error);
   status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
@@ -288,6 +302,7 @@ static bool worker_run(void *executor, lumap_task *task) {
     return true;
   }
   self->task = task;
+  task->most = task->count > self->items_left ? self->items_left : 0;
   task->worker = self->runtime->worker;
   task->started_ns = lumap_clock_ns();
   self->runtime->outer = outer;
@@ -302,7 +317,10 @@ static bool worker_run(void *executor, lumap_task *task) {
   if (outer) atomic_store(&outer->inner, NULL);
   task->ended_ns = lumap_clock_ns();
   self->task = NULL;
-  if (code == 0 && !self->exiting && !atomic_load(&self->interrupted)) return true;
+  if (code == 0 && !self->exiting && !atomic_load(&self->interrupted)) {
+    self->items_left -= task->count < self->items_left ? task->count : self->items_left;
+    return self->items_left > 0;
+  }
   lua_sethook(self->runtime->L, NULL, 0, 0);
   report_end(self, task, code);
   return false;
