@@ -46,10 +46,6 @@ describe("an option", function()
 
   it("of a later version is refused by name", function()
     local later = {
-      timeout = 1,
-      deadline = 1,
-      retries = 1,
-      max_tasks = 10,
       progress = true,
       report = true,
     }
@@ -70,6 +66,10 @@ describe("an option", function()
     errors = { "ignore", "", 1, true, {} },
     init = { "print", 1, true, {} },
     globals = { 1, "all", print },
+    timeout = { 0, -1, 0 / 0, "1", true, {} },
+    deadline = { 0, -1, 0 / 0, "1", true, {} },
+    retries = { -1, 0.5, 0 / 0, math.huge, "1", true },
+    max_tasks = { 0, -1, 0.5, 0 / 0, math.huge, "12", true },
   }
   for name, values in pairs(wrong) do
     it(("'%s' of a wrong type or range is refused by name"):format(name), function()
@@ -88,6 +88,10 @@ describe("an option", function()
       errors = { "stop", "finish", "collect" },
       init = { function() end, print and math.random },
       globals = { true, false, {}, { x = 1 } },
+      timeout = { 10, 0.5 + 9, math.huge },
+      deadline = { 10, 0.5 + 9, math.huge },
+      retries = { 0, 1, 10 },
+      max_tasks = { 1, 12 },
     }
     for name, values in pairs(good) do
       for _, value in ipairs(values) do

@@ -40,7 +40,7 @@ typedef struct child {
   lumap_frame_writer writer;
   child_call *calls;
   uint32_t turn; /* of the task that was read last, or of which log entries were */
-  bool retires;  /* its state has done its share: the next task is for a fresh process */
+  bool retires;  /* it has done its share: the next task is for a fresh process */
   bool skips;    /* the parent has taken that task back */
 } child;
 
@@ -155,10 +155,10 @@ static bool run_chunk(child *self, lumap_error *error) {
   lumap_task *task = task_of_frame(self, error);
   lumap_frame_head head;
   lumap_error unheard = {0};
-  bool usable, task_done, sent;
+  bool usable, sent;
   if (!task) return false;
   usable = lumap_seat_run(&self->seat, task);
-  task_done = task->outcome == LUMAP_OUTCOME_DONE;
+  self->retires = task->is_last;
   head = lumap_frame_of_task(LUMAP_FRAME_RESULT, task);
   sent = send_frame(self, &head, task->error.message, &task->payload);
 
@@ -167,7 +167,6 @@ static bool run_chunk(child *self, lumap_error *error) {
   lumap_bytes_move(&self->reader.payload, &task->payload); /* warm memory for the next frame */
   lumap_frame_recycle(&self->reader);
   lumap_task_free(task);
-  self->retires = !usable && task_done;
   if (!usable && !self->retires) {
     lumap_seat_close(&self->seat);
     /* Before the next task asks for it. If it fails now it will be tried again then, and that task told. */

@@ -89,6 +89,7 @@ typedef struct lumap_task {
 
   /* The executor's own. */
   uint64_t most; /* items that it runs of those, since its state is spent then; 0: all */
+  bool is_last;  /* the worker has run as many items as it shall: not only its state is to be made anew */
 
   /* The process back-end's own. */
   uint32_t turn; /* which task of the child's life it is, from 1 */

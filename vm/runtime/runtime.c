@@ -193,6 +193,7 @@ void lumap_runtime_interrupt(lumap_runtime *runtime) {
 
 bool lumap_runtime_take_interrupt(lumap_runtime *runtime) {
   if (!atomic_exchange(&runtime->interrupted, false)) return false;
-  lua_sethook(runtime->L, NULL, 0, 0);
+  /* A worker's item must not get away with it: there the hook stays. */
+  if (!runtime->worker) lua_sethook(runtime->L, NULL, 0, 0);
   return true;
 }

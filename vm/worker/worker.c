@@ -225,6 +225,9 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   self->runtime = lumap_runtime_open(&options, error);
   status = self->runtime ? LUMAP_E_OK : error ? error->status : LUMAP_E_LUA;
   if (status != LUMAP_E_OK) goto done;
+  /* For pools of its own, whose items end with it. */
+  self->runtime->machine_code_place = self->machine_code_place;
+  self->runtime->knows_machine_code = true;
   code = lumap_protected_call(self->runtime->L, prepare, &p);
   if (code != 0) status = lumap_error_pop(self->runtime->L, code, error);
   if (status == LUMAP_E_OK) status = lumap_runtime_limit(self->runtime, parts.memory_limit, error);
@@ -319,7 +322,8 @@ static bool worker_run(void *executor, lumap_task *task) {
   self->task = NULL;
   if (code == 0 && !self->exiting && !atomic_load(&self->interrupted)) {
     self->items_left -= task->count < self->items_left ? task->count : self->items_left;
-    return self->items_left > 0;
+    task->is_last = self->items_left == 0;
+    return !task->is_last;
   }
   lua_sethook(self->runtime->L, NULL, 0, 0);
   report_end(self, task, code);

@@ -1,0 +1,437 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Time limits of items and calls, retries, and workers that are replaced after so many items, on every back-end.
+
+local describe, it, assert, before_each, after_each = describe, it, assert, before_each, after_each
+require("spec.support.globals")()
+
+local backends = require("spec.support.backends")
+local census = require("spec.support.census")
+local gates = require("spec.support.gates")
+local interpreter = require("spec.support.interpreter")
+local journal = require("spec.support.journal")
+local parallel = require("parallel")
+
+-- Signals reach compiled loops only in functions that the sanitizer knows.
+local stops_loops = interpreter.preset ~= "tsan"
+
+local function caught(fn, ...)
+  local ok, raised = pcall(fn, ...)
+  if ok then
+    error("no error was raised", 2)
+  end
+  return raised
+end
+
+local function square(x)
+  return x * x
+end
+
+--- Squares, but for item 3, which never ends. LuaJIT makes a jump to itself of the loop.
+local function stuck_at_3(x)
+  if x == 3 then
+    while true do
+    end
+  end
+  return x * x
+end
+
+local function assert_works(pool)
+  local squares = pool:map(square, parallel.range(1, 40))
+  for i = 1, 40 do
+    assert.equal(i * i, squares[i])
+  end
+end
+
+--- One pool for each test, gone with all of its workers at the end of it.
+local function around(with, body, more)
+  local pool, before
+  before_each(function()
+    parallel.map(square, { 1 }, with())
+    before = census.snapshot()
+    pool = parallel.pool(with(more))
+  end)
+  after_each(function()
+    pool:close()
+    pool:join()
+    pool = nil
+    census.assert_flat(before)
+  end)
+  body(function()
+    return pool
+  end)
+end
+
+if stops_loops then
+  backends.each_size(function(with)
+    around(with, function(pool)
+      it("an item that is over its time fails alone", function()
+        local list = pool():map(stuck_at_3, parallel.range(1, 12), { timeout = 0.1, errors = "collect" })
+        for i = 1, 12 do
+          assert.equal(i ~= 3 and i * i or nil, list[i])
+        end
+        local e = list.errors[3]
+        assert.equal(parallel.Error, getmetatable(e))
+        assert.same({ "timeout", 3, "number" }, { e.kind, e.index, type(e.worker) })
+        assert.is_truthy(e.message:find("0.1 seconds", 1, true), e.message)
+        list.errors[3] = nil
+        assert.is_nil(next(list.errors))
+        assert_works(pool())
+      end)
+
+      it("with 'stop' its error is raised, after the results before it where they are in order", function()
+        local e = caught(pool().map, pool(), stuck_at_3, parallel.range(1, 12), { timeout = 0.1 })
+        assert.same({ "timeout", 3 }, { e.kind, e.index })
+        local seen = 0
+        e = caught(function()
+          for i, value in pool():imap(stuck_at_3, parallel.range(1, 12), { timeout = 0.1, chunk = 4 }) do
+            seen = seen + 1
+            assert.same({ seen, seen * seen }, { i, value })
+          end
+        end)
+        assert.same({ 2, "timeout", 3 }, { seen, e.kind, e.index })
+        assert_works(pool())
+      end)
+
+      it("a call that is over its time gives what is done, and fails the rest", function()
+        local list = pool():map(stuck_at_3, parallel.range(1, 12), { deadline = 0.2, errors = "collect", chunk = 1 })
+        assert.same({ 12, 1, 4 }, { list.n, list[1], list[2] })
+        for i = 3, 12 do
+          local e = list.errors[i]
+          assert.is_true((list[i] == i * i and e == nil) or (list[i] == nil and e.kind == "deadline" and e.index == i))
+        end
+        assert.is_nil(list[3])
+        local e = caught(pool().map, pool(), stuck_at_3, parallel.range(1, 12), { deadline = 0.2, chunk = 1 })
+        assert.same({ "deadline", 3 }, { e.kind, e.index })
+        assert_works(pool())
+      end)
+
+      it("an item that was over its time is run again as often as it may", function()
+        local path = journal.new()
+        local function stuck_twice(x)
+          if x == 3 then
+            journal.add(path, "begun")
+            if #journal.lines(path) <= 2 then
+              while true do
+              end
+            end
+          end
+          return x * x
+        end
+        local list = pool():map(stuck_twice, parallel.range(1, 6), { timeout = 0.15, retries = 2 })
+        for i = 1, 6 do
+          assert.equal(i * i, list[i])
+        end
+        assert.equal(3, #journal.lines(path))
+        journal.remove(path)
+      end)
+    end)
+  end)
+end
+
+backends.each_size(function(with)
+  around(with, function(pool)
+    it("an item whose worker dies is run again as often as it may, and then named", function()
+      local path = journal.new()
+      local function dies(x)
+        if x == 3 then
+          journal.add(path, "begun")
+          os.exit(7)
+        end
+        return x * x
+      end
+      local list = pool():map(dies, parallel.range(1, 8), { retries = 2, errors = "collect", chunk = 4 })
+      for i = 1, 8 do
+        assert.equal(i ~= 3 and i * i or nil, list[i])
+      end
+      assert.same({ "died", 7, 3 }, { list.errors[3].kind, list.errors[3].exit_code, list.errors[3].index })
+      assert.equal(3, #journal.lines(path))
+      journal.remove(path)
+      assert_works(pool())
+    end)
+
+    it("an error is not run again", function()
+      local path = journal.new()
+      local e = caught(pool().map, pool(), function()
+        journal.add(path, "begun")
+        error("no luck", 0)
+      end, { 1 }, { retries = 5 })
+      assert.equal("error", e.kind)
+      assert.equal(1, #journal.lines(path))
+      journal.remove(path)
+    end)
+
+    it("limits that are not met change nothing", function()
+      local options = { timeout = 60, deadline = 60, retries = 3 }
+      local list = pool():map(square, parallel.range(1, 1000), options)
+      for i = 1, 1000 do
+        assert.equal(i * i, list[i])
+      end
+      assert.equal("abc", pool():reduce(function(a, b)
+        return a .. b
+      end, { "a", "b", "c" }, options))
+      assert.equal(10, pool():each(square, parallel.range(1, 10), options))
+    end)
+
+    it("a call whose time is over before it begins runs nothing", function()
+      local path = journal.new()
+      local function note()
+        journal.add(path, "begun")
+      end
+      local list = pool():map(note, parallel.range(1, 5), { deadline = 1e-9, errors = "collect" })
+      for i = 1, 5 do
+        assert.equal("deadline", list.errors[i].kind)
+      end
+      assert.equal(0, #journal.lines(path))
+      journal.remove(path)
+      assert_works(pool())
+    end)
+  end)
+
+  around(with, function(pool)
+    it("a worker runs no more items than max_tasks, whatever the chunks", function()
+      for _, chunk in ipairs({ 1, 2, 5, "auto", "guided" }) do
+        local runs, squares = pool():map(function(x)
+          count = count + 1 -- luacheck: ignore 111 113
+          return count, x * x -- luacheck: ignore 113
+        end, parallel.range(1, 50), { chunk = chunk })
+        local fresh = 0
+        for i = 1, 50 do
+          assert.equal(i * i, squares[i])
+          assert.is_true(runs[i] <= 3, runs[i])
+          fresh = fresh + (runs[i] == 1 and 1 or 0)
+        end
+        assert.is_true(fresh >= math.floor(50 / 3), fresh .. " workers")
+      end
+    end)
+  end, {
+    max_tasks = 3,
+    init = function()
+      -- The worker's own, so that it outlives a call.
+      local worker_count = 0
+      setmetatable(_G, {
+        __index = function(_, name)
+          return name == "count" and worker_count or nil
+        end,
+        __newindex = function(globals, name, value)
+          if name == "count" then
+            worker_count = value
+          else
+            rawset(globals, name, value)
+          end
+        end,
+      })
+    end,
+  })
+end)
+
+-- Ways of an item to swallow the error that ends it.
+local swallowing = {
+  ["a pcall"] = function()
+    while true do
+      pcall(function()
+        while true do
+        end
+      end)
+    end
+  end,
+  ["pcalls in pcalls"] = function()
+    local function again()
+      while true do
+        pcall(again)
+      end
+    end
+    again()
+  end,
+  ["a message handler that does not end"] = function()
+    local function loop()
+      while true do
+      end
+    end
+    while true do
+      xpcall(loop, loop)
+    end
+  end,
+  ["a coroutine"] = function()
+    while true do
+      coroutine.resume(coroutine.create(function()
+        while true do
+        end
+      end))
+    end
+  end,
+  ["a coroutine in a coroutine, with pcalls"] = function()
+    local function loop()
+      while true do
+        pcall(function()
+          while true do
+          end
+        end)
+      end
+    end
+    while true do
+      pcall(coroutine.wrap(function()
+        pcall(coroutine.wrap(loop))
+        loop()
+      end))
+    end
+  end,
+  ["a loop that makes garbage"] = function()
+    local list = {}
+    while true do
+      list = { list[1] and 1 or list }
+      pcall(error, list)
+    end
+  end,
+  ["a sort"] = function()
+    while true do
+      pcall(table.sort, { 3, 1, 2, 5, 4 }, function()
+        while true do
+        end
+      end)
+    end
+  end,
+  ["a sleep"] = function()
+    while true do
+      pcall(parallel.sleep, 3600)
+    end
+  end,
+  ["a call within the item"] = function()
+    while true do
+      pcall(parallel.map, function()
+        while true do
+        end
+      end, { 1 })
+    end
+  end,
+}
+
+-- LuaJIT hands errors of finalizers on to whatever runs.
+if not jit then
+  swallowing["finalizers that fail"] = function()
+    while true do
+      setmetatable({}, {
+        __gc = function()
+          error("not now")
+        end,
+      })
+    end
+  end
+end
+
+if stops_loops then
+  backends.each(function(with)
+    around(with, function(pool)
+      for name, run in pairs(swallowing) do
+        it("is over its time all the same: " .. name, function()
+          local function item(x)
+            if x == 2 then
+              run()
+            end
+            return x
+          end
+          local list = pool():map(item, { 1, 2, 3 }, { timeout = 0.1, errors = "collect" })
+          assert.same({ 1, 3 }, { list[1], list[3] })
+          assert.equal("timeout", list.errors[2] and list.errors[2].kind)
+          assert_works(pool())
+        end)
+      end
+
+      it("five in a row, beside items that are not", function()
+        for _ = 1, 5 do
+          local list = pool():map(stuck_at_3, { 1, 3, 2, 3, 4 }, { timeout = 0.02, errors = "collect", chunk = 1 })
+          assert.same({ 1, 4, 16 }, { list[1], list[3], list[5] })
+          assert.same({ "timeout", "timeout" }, { list.errors[2].kind, list.errors[4].kind })
+        end
+        assert_works(pool())
+      end)
+    end)
+
+    it("a deadline ends a hanging init", function()
+      local before = census.snapshot()
+      local fresh = parallel.pool(with({
+        init = function()
+          while true do
+          end
+        end,
+      }))
+      local e = caught(fresh.map, fresh, square, { 1, 2, 3 }, { deadline = 0.2 })
+      assert.equal("deadline", e.kind)
+      fresh:terminate()
+      census.assert_flat(before)
+    end)
+  end)
+
+  backends.each(function(with)
+    around(with, function(pool)
+      it("cancel ends the item that runs, and the worker is there for others", function()
+        for name, run in pairs(swallowing) do
+          local entered = gates.new()
+          local future = pool():submit(function()
+            gates.open(entered)
+            run()
+          end)
+          local neighbour = pool():submit(square, 9)
+          gates.await(entered)
+          gates.remove(entered)
+          assert.is_true(future:cancel(), name)
+          assert.equal("cancelled", caught(future.get, future).kind, name)
+          assert.is_false(future:cancel())
+          assert.equal(81, neighbour:get(), name)
+          assert.equal(4, pool():apply(square, 2), name)
+        end
+      end)
+
+      it("calls that are cancelled one after the other all end", function()
+        for _ = 1, 10 do
+          local entered, futures = gates.new(), {}
+          futures[1] = pool():submit(function()
+            gates.open(entered)
+            while true do
+            end
+          end)
+          for i = 2, 4 do
+            futures[i] = pool():submit(function()
+              while true do
+              end
+            end)
+          end
+          gates.await(entered)
+          gates.remove(entered)
+          for i = 1, 4 do
+            assert.is_true(futures[i]:cancel())
+          end
+          assert.equal(4, pool():apply(square, 2))
+        end
+      end)
+    end, { workers = 1 })
+  end, backends.concurrent)
+end
+
+describe("on the thread back-end a C function that does not return", function()
+  -- It waits for a child, and goes on to wait when a signal comes.
+  local function wait_for(gate)
+    os.execute(("while ! test -e %s; do sleep 0.01; done"):format(gate))
+  end
+
+  it("is given up after a while, its item has failed, and another thread takes its place", function()
+    local before = census.snapshot()
+    local pool = parallel.pool({ backend = "thread", workers = 1 })
+    local gate = gates.new()
+    local list = pool:map(function(x)
+      if x == 2 then
+        wait_for(gate)
+      end
+      return x
+    end, { 1, 2, 3 }, { timeout = 0.1, errors = "collect", chunk = 1 })
+    assert.same({ 1, 3 }, { list[1], list[3] })
+    assert.equal("timeout", list.errors[2].kind)
+    assert.equal(1, pool:stats().abandoned)
+    assert_works(pool)
+    pool:close()
+    pool:join()
+    gates.open(gate)
+    census.assert_flat(before)
+    gates.remove(gate)
+  end)
+end)
