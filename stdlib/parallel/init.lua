@@ -22,10 +22,15 @@ local parallel = {
 ---@field chunk integer|"auto"|"guided"|nil items sent together (default "auto")
 ---@field ahead integer|nil bound on items pulled from a lazy source and not yet taken (default: 4 chunks a worker)
 ---@field errors "stop"|"finish"|"collect"|nil what happens when an item fails (default "stop")
+---@field timeout number|nil seconds that one item may run (default: any time)
+---@field deadline number|nil seconds that the whole call may take (default: any time)
+---@field retries integer|nil how often an item is run again after its worker died, it ran out of memory or was over its
+--- time (default 0)
 ---@field seed integer|nil each item has a stream of random numbers that this decides; up to 2^53 (default: none)
 ---@field initial any reduce, mapreduce: where the fold starts, on the left, once; with no items it is the result
 ---@field init function|nil run once in each worker before its first item
 ---@field memory_limit integer|nil bytes of Lua heap a worker may hold
+---@field max_tasks integer|nil items after which a worker is replaced by a fresh one (default: none)
 ---@field globals boolean|table|nil globals that go along (default true: those that the function reads)
 
 --- fn(item) for each item, on all workers. As many lists as fn gave values at most, one at least, each in item order
@@ -92,7 +97,7 @@ function parallel.wait(futures, seconds) return require("parallel.future").wait_
 
 --- A pool of workers of its own. Every verb is a method of it.
 --- Raises: wrong options; kind "init" when the workers cannot be started.
----@param opts table|nil workers, backend, init, memory_limit
+---@param opts table|nil workers, backend, init, memory_limit, max_tasks
 ---@return parallel.Pool
 ---@nodiscard
 function parallel.pool(opts) return pool().new(opts) end

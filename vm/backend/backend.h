@@ -38,12 +38,12 @@ typedef struct lumap_crew lumap_crew;
 
 /* One worker as its pool sees it. */
 typedef struct lumap_worker {
-  int number;             /* from 1; fixed */
-  lumap_crew *crew;       /* fixed */
+  int number;                       /* from 1; fixed */
+  lumap_crew *crew;                 /* fixed */
   _Atomic(lumap_control *) control; /* of who sits there now; what was here before lasts as long as the crew. In shared
                                        memory for a process */
-  lumap_list mailbox;     /* the pool's lock: tasks for this worker alone (LUMAP_TASK_END) */
-  void *own;              /* the back-end's own part */
+  lumap_list mailbox;               /* the pool's lock: tasks for this worker alone (LUMAP_TASK_END) */
+  void *own;                        /* the back-end's own part */
 } lumap_worker;
 
 /* What a worker does. Functions run on the worker's thread (in its process) unless they say otherwise. */
@@ -94,9 +94,9 @@ typedef struct lumap_backend {
    * DONE with what was done, the last of them at the latest when close() has returned. */
   void (*stop)(lumap_crew *crew);
   /* Items of the call are not wanted any more: from call->stop_from on they shall not begin, and with call->ended those
-   * that run are ended, too. Acts on tasks that are with workers; what is ended is finished as CANCELLED. Does not wait,
-   * and may come too late; a worker may be killed or given up for it, and replaced; tasks of other calls that it held
-   * are given back. NULL: tasks that have begun cannot be helped. Any thread, but not after close(). */
+   * that run are ended, too. Acts on tasks that are with workers; what is ended is finished as CANCELLED. Does not
+   * wait, and may come too late; a worker may be killed or given up for it, and replaced; tasks of other calls that it
+   * held are given back. NULL: tasks that have begun cannot be helped. Any thread, but not after close(). */
   void (*heed)(lumap_crew *crew, const lumap_call *call);
   /* Waits for the workers, which have been told to end by the feed or by stop, and frees the crew's own part. */
   void (*close)(lumap_crew *crew);

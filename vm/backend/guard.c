@@ -24,8 +24,10 @@ static void *guard_body(void *argument) {
 lumap_status lumap_guard_need(lumap_guard *guard, uint64_t due_ns, lumap_error *error) {
   lumap_status status = LUMAP_E_OK;
   pthread_mutex_lock(&guard->lock);
-  if (!guard->started) status = lumap_thread_start(&guard->thread, guard_body, guard, 0, error);
-  if (status == LUMAP_E_OK) guard->started = true;
+  if (!guard->started && !atomic_load(&guard->ending)) {
+    status = lumap_thread_start(&guard->thread, guard_body, guard, 0, error);
+    guard->started = status == LUMAP_E_OK;
+  }
   pthread_mutex_unlock(&guard->lock);
   if (status == LUMAP_E_OK && due_ns < atomic_load(&guard->due_ns)) lumap_event_signal(&guard->bell);
   return status;
@@ -44,9 +46,9 @@ void lumap_guard_end(lumap_guard *guard) {
   pthread_mutex_lock(&guard->lock);
   started = guard->started;
   guard->started = false;
+  atomic_store(&guard->ending, true);
   pthread_mutex_unlock(&guard->lock);
   if (!started) return;
-  atomic_store(&guard->ending, true);
   lumap_event_signal(&guard->bell);
   pthread_join((pthread_t)guard->thread, NULL);
 }

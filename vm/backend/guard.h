@@ -37,7 +37,7 @@ lumap_status lumap_guard_need(lumap_guard *guard, uint64_t due_ns, lumap_error *
 /* Has it time a task of the call that begins right now. For a call without limits this does nothing. */
 lumap_status lumap_guard_watch(lumap_guard *guard, const lumap_call *call, lumap_error *error);
 
-/* Waits for the guard's end. No other call may follow, but for deinit, which is fine without end if none was needed. */
+/* Waits for the guard's end. From then on need does nothing. */
 void lumap_guard_end(lumap_guard *guard);
 void lumap_guard_deinit(lumap_guard *guard);
 

@@ -43,7 +43,7 @@
 enum {
   LUMAP_CHILD_GREETING_MS = 20000, /* from its start to its first frame; a program that is no worker says nothing */
   LUMAP_CHILD_LEAVE_MS = 2000,     /* from the end of its channel to SIGKILL */
-  LUMAP_CHILD_DEADLINE_MS = 10, /* from its call's deadline to SIGKILL */
+  LUMAP_CHILD_DEADLINE_MS = 10,    /* from its call's deadline to SIGKILL */
   LUMAP_CHILD_DIE_MS = 2000,       /* from SIGKILL to not waiting for it any more (stuck in the kernel) */
 };
 
@@ -79,24 +79,24 @@ typedef struct lumap_offspring {
   bool ready;           /* READY came */
   bool deaf;            /* nothing more is read: end of file, or damage */
   bool hello_due, wants_write, stopped;
-  uint32_t ended_turn;   /* it was killed to end this task; 0: it was not */
+  uint32_t ended_turn;    /* it was killed to end this task; 0: it was not */
   lumap_outcome ended_as; /* that task's outcome */
-  uint64_t ended_index;  /* the item that was over its time */
-  char cause[400];     /* why it was condemned, or what it said last; "": its end tells */
+  uint64_t ended_index;   /* the item that was over its time */
+  char cause[400];        /* why it was condemned, or what it said last; "": its end tells */
   lumap_error last_words;
   lumap_frame_reader reader;
   lumap_frame_writer writer;
-  bool writing;          /* the writer is in a frame */
-  lumap_list unsent;     /* tasks on their way; the writer is at the first one (or at a log entry before it) */
-  lumap_list sent;       /* chunks whose results are awaited */
-  lumap_task *husk;      /* first of `unsent`, in the place of a task that was taken back in the middle of a frame */
-  uint32_t held;         /* chunks in both, but for the husk */
-  uint32_t turn;         /* of the chunk that was given last */
-  uint32_t shown;        /* turn of the last chunk of which a frame was begun */
-  uint32_t results;      /* results that came */
-  uint64_t last_task_ns; /* how long its last task took; UINT64_MAX: none yet, or what it runs now is slow */
+  bool writing;           /* the writer is in a frame */
+  lumap_list unsent;      /* tasks on their way; the writer is at the first one (or at a log entry before it) */
+  lumap_list sent;        /* chunks whose results are awaited */
+  lumap_task *husk;       /* first of `unsent`, in the place of a task that was taken back in the middle of a frame */
+  uint32_t held;          /* chunks in both, but for the husk */
+  uint32_t turn;          /* of the chunk that was given last */
+  uint32_t shown;         /* turn of the last chunk of which a frame was begun */
+  uint32_t results;       /* results that came */
+  uint64_t last_task_ns;  /* how long its last task took; UINT64_MAX: none yet, or what it runs now is slow */
   lumap_watch item_watch; /* of the item that runs */
-  uint64_t kill_ns;      /* when a task whose call is over its time is ended; 0: none is */
+  uint64_t kill_ns;       /* when a task whose call is over its time is ended; 0: none is */
   lumap_offspring_log *logs;
   uint32_t log_count, log_capacity;
 
@@ -129,8 +129,9 @@ bool lumap_offspring_give(lumap_offspring *child, lumap_task *task);
  * result. NULL: none waits (any more), or there is no memory to take back a chunk that is half sent. */
 lumap_task *lumap_offspring_revoke(lumap_offspring *child);
 
-/* Acts on calls that were cancelled: takes back a chunk that has not begun, asks for the end of one that has between two
- * items, and kills the child if the call was ended. To be called after each result, too: then the next one begins. */
+/* Acts on calls that were cancelled: takes back a chunk that has not begun, asks for the end of one that has between
+ * two items, and kills the child if the call was ended. To be called after each result, too: then the next one begins.
+ */
 void lumap_offspring_heed(lumap_offspring *child);
 
 /* Something happened to the event source `kind` of life `generation`. */

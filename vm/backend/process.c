@@ -41,9 +41,9 @@ typedef struct process_crew {
 
   /* Atomic: set by the pool's threads, read by the reactor. */
   atomic_bool heed_due; /* calls were cancelled */
-  atomic_bool rung;    /* the bell has been rung and not been heard: one ring is enough */
-  atomic_bool stop;    /* stop() was called */
-  atomic_bool closing; /* close() was called */
+  atomic_bool rung;     /* the bell has been rung and not been heard: one ring is enough */
+  atomic_bool stop;     /* stop() was called */
+  atomic_bool closing;  /* close() was called */
 
   /* Atomic: set by the reactor. */
   atomic_bool all_stopped;

@@ -91,9 +91,9 @@ int lumap_ward_choose_signal(void);
  * the ward is doomed now: then somebody must look. */
 bool lumap_ward_doom(lumap_ward *ward, lumap_doom doom, uint32_t call_id);
 
-/* Dooms a run that is over its time or whose call has ended; does the next step with one that is doomed. `*next_ns` becomes the next time to
- * look, LUMAP_FOREVER when nothing is due. True when the ward has been given up by this very look: then `*standin` (may
- * be NULL) is to be finished, and the thread belongs to nobody any more. */
+/* Dooms a run that is over its time or whose call has ended; does the next step with one that is doomed. `*next_ns`
+ * becomes the next time to look, LUMAP_FOREVER when nothing is due. True when the ward has been given up by this very
+ * look: then `*standin` (may be NULL) is to be finished, and the thread belongs to nobody any more. */
 bool lumap_ward_look(lumap_ward *ward, uint64_t now_ns, uint64_t *next_ns, lumap_task **standin);
 
 bool lumap_ward_is_busy(lumap_ward *ward);

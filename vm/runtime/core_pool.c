@@ -599,33 +599,19 @@ static int job_abort(lua_State *L) {
 void lumap_core_open_pool(lua_State *L) {
   static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
   static const luaL_Reg pool_methods[] = {
-      {"close", pool_close},
-      {"terminate", pool_terminate},
-      {"join", pool_join},
-      {"is_idle", pool_is_idle},
-      {"abandoned", pool_abandoned},
-      {"is_closed", pool_is_closed},
-      {"job", pool_job},
-      {NULL, NULL},
+      {"close", pool_close},         {"terminate", pool_terminate}, {"join", pool_join}, {"is_idle", pool_is_idle},
+      {"abandoned", pool_abandoned}, {"is_closed", pool_is_closed}, {"job", pool_job},   {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
       {"limits", job_limits},   {"define", job_define},
-      {"globals", job_globals},
-      {"classes", job_classes},
-      {"paths", job_paths},
-      {"begin", job_begin},
-      {"numbers", job_numbers},
-      {"values", job_values},
-      {"submit", job_submit},
-      {"collect", job_collect},
-      {"poll", job_poll},
-      {"results", job_results},
-      {"death", job_death},
-      {"outstanding", job_outstanding},
-      {"cancel", job_cancel},
-      {"abort", job_abort},
-      {"close", job_close},
-      {NULL, NULL},
+      {"globals", job_globals}, {"classes", job_classes},
+      {"paths", job_paths},     {"begin", job_begin},
+      {"numbers", job_numbers}, {"values", job_values},
+      {"submit", job_submit},   {"collect", job_collect},
+      {"poll", job_poll},       {"results", job_results},
+      {"death", job_death},     {"outstanding", job_outstanding},
+      {"cancel", job_cancel},   {"abort", job_abort},
+      {"close", job_close},     {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);
