@@ -43,28 +43,30 @@ local function assert_works(pool)
   end
 end
 
---- One pool for each test, gone with all of its workers at the end of it.
-local function around(with, body, more)
-  local pool, before
-  before_each(function()
-    parallel.map(square, { 1 }, with())
-    before = census.snapshot()
-    pool = parallel.pool(with(more))
-  end)
-  after_each(function()
-    pool:close()
-    pool:join()
-    pool = nil
-    census.assert_flat(before)
-  end)
-  body(function()
-    return pool
+--- One pool for each test of the block, gone with all of its workers at the end of it.
+local function around(with, name, body, more)
+  describe(name, function()
+    local pool, before
+    before_each(function()
+      parallel.map(square, { 1 }, with())
+      before = census.snapshot()
+      pool = parallel.pool(with(more))
+    end)
+    after_each(function()
+      pool:close()
+      pool:join()
+      pool = nil
+      census.assert_flat(before)
+    end)
+    body(function()
+      return pool
+    end)
   end)
 end
 
 if stops_loops then
   backends.each_size(function(with)
-    around(with, function(pool)
+    around(with, "and time limits:", function(pool)
       it("an item that is over its time fails alone", function()
         local list = pool():map(stuck_at_3, parallel.range(1, 12), { timeout = 0.1, errors = "collect" })
         for i = 1, 12 do
@@ -130,7 +132,7 @@ if stops_loops then
 end
 
 backends.each_size(function(with)
-  around(with, function(pool)
+  around(with, "and retries:", function(pool)
     it("an item whose worker dies is run again as often as it may, and then named", function()
       local path = journal.new()
       local function dies(x)
@@ -188,7 +190,7 @@ backends.each_size(function(with)
     end)
   end)
 
-  around(with, function(pool)
+  around(with, "and max_tasks:", function(pool)
     it("a worker runs no more items than max_tasks, whatever the chunks", function()
       for _, chunk in ipairs({ 1, 2, 5, "auto", "guided" }) do
         local runs, squares = pool():map(function(x)
@@ -321,7 +323,7 @@ end
 
 if stops_loops then
   backends.each(function(with)
-    around(with, function(pool)
+    around(with, "and an item that swallows errors", function(pool)
       for name, run in pairs(swallowing) do
         it("is over its time all the same: " .. name, function()
           local function item(x)
@@ -363,7 +365,7 @@ if stops_loops then
   end)
 
   backends.each(function(with)
-    around(with, function(pool)
+    around(with, "and cancelled calls:", function(pool)
       it("cancel ends the item that runs, and the worker is there for others", function()
         for name, run in pairs(swallowing) do
           local entered = gates.new()

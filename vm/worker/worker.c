@@ -227,7 +227,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   if (status != LUMAP_E_OK) goto done;
   /* For pools of its own, whose items end with it. */
   self->runtime->machine_code_place = self->machine_code_place;
-  self->runtime->knows_machine_code = true;
+  self->runtime->knows_machine_code = parent != NULL;
   code = lumap_protected_call(self->runtime->L, prepare, &p);
   if (code != 0) status = lumap_error_pop(self->runtime->L, code, error);
   if (status == LUMAP_E_OK) status = lumap_runtime_limit(self->runtime, parts.memory_limit, error);
