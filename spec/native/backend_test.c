@@ -1198,6 +1198,138 @@ static void an_item_is_ended_as_it_ends(void) {
   close_crew(&feed);
 }
 
+/* ---- time limits ---- */
+
+/* The item of a call that is over its time; the next one runs all the same, on another thread with the same number. */
+static void check_replaced(fake_feed *feed, lumap_call *call, uint32_t outcome) {
+  lumap_task *task = fake_collect(feed, PATIENCE);
+  CHECK(task && task->first == 11 && task->outcome == outcome && task->worker == 1, "%u: %s", task ? task->outcome : 0,
+        task ? task->error.message : "it does not come");
+  CHECK(outcome != LUMAP_OUTCOME_TIMEOUT || task->died_index == 13, "item %llu", (unsigned long long)task->died_index);
+  CHECK(task->given_up, "it was not given up");
+  lumap_task_free(task);
+  fake_submit(feed, call, 21, "e");
+  task = fake_collect(feed, PATIENCE);
+  CHECK(task && task->first == 21 && task->outcome == LUMAP_OUTCOME_DONE && task->worker == 1, "%u: %s",
+        task ? task->outcome : 0, task ? task->error.message : "the next one does not come");
+  lumap_task_free(task);
+}
+
+/* Waits until threads that were given up have let go of the feed. */
+static bool has_references(fake_feed *feed, int count) {
+  uint64_t deadline = lumap_deadline_after(PATIENCE);
+  while (atomic_load(&feed->references) != count && lumap_clock_ns() < deadline)
+    sched_yield();
+  return atomic_load(&feed->references) == count;
+}
+
+static void a_thread_that_was_given_up_is_replaced(void) {
+  fake_feed feed;
+  gate shut;
+  CHECK(open_crew(&feed, &lumap_backend_thread, 1, "") == LUMAP_E_OK, "open");
+  lumap_call *other = fake_call(&feed);
+  int references = atomic_load(&feed.references);
+  gate_open(&shut, 'g');
+  for (int i = 0; i < 3; i++) {
+    lumap_call *call = fake_call(&feed);
+    uint32_t outcome = i == 0 ? LUMAP_OUTCOME_TIMEOUT : i == 1 ? LUMAP_OUTCOME_DEADLINE : LUMAP_OUTCOME_CANCELLED;
+    if (i == 0) call->timeout_ns = 20000000;
+    if (i == 1) call->deadline_ns = lumap_deadline_after(0.2);
+    gate_queue(&shut, &feed, call, 11);
+    fake_wake(&feed);
+    CHECK(fifo_read(shut.told), "it has not begun");
+    if (i == 2) end_call(&feed, call);
+    check_replaced(&feed, other, outcome);
+    CHECK_SO_FAR();
+    CHECK(gate_let_pass(&shut, 1), "%s", strerror(errno));
+    CHECK(has_references(&feed, references), "the thread that was given up never lets go of the feed");
+    fake_end(&feed, call);
+  }
+  fake_end(&feed, other);
+  fake_close(&feed);
+  CHECK(has_references(&feed, 0), "%d references", atomic_load(&feed.references));
+  CHECK(feed.finishes == 6, "%d were finished", feed.finishes);
+  fake_deinit(&feed);
+  gate_close(&shut);
+}
+
+/* By a signal the item ends at once, and the thread stays. */
+static void an_item_over_its_time_is_interrupted(void) {
+  fake_feed feed = {0};
+  int fifo = fifo_open();
+  feed.crew.stop_signal = true;
+  CHECK(fake_open(&feed, &lumap_backend_thread, 2, "", NULL) == LUMAP_E_OK, "open");
+  for (int i = 0; i < 20; i++) {
+    lumap_call *call = fake_call(&feed);
+    call->timeout_ns = 2000000;
+    fake_submit(&feed, call, 11, with_fifo('b'));
+    CHECK(fifo_read(fifo), "it has not begun");
+    lumap_task *task = fake_collect(&feed, PATIENCE);
+    CHECK(task && task->outcome == LUMAP_OUTCOME_TIMEOUT && task->died_index == 13 && !task->given_up, "%u: %s",
+          task ? task->outcome : 0, task ? task->error.message : "it does not come");
+    lumap_task_free(task);
+    /* The stop of that item concerns no other one, of that call or of another. */
+    fake_submit(&feed, call, 21, "e");
+    task = fake_collect(&feed, PATIENCE);
+    CHECK(task && task->outcome == LUMAP_OUTCOME_DONE && task->done == 10, "%u", task ? task->outcome : 0);
+    lumap_task_free(task);
+    fake_end(&feed, call);
+  }
+  close_crew(&feed);
+  fifo_close(fifo);
+}
+
+static void an_item_of_a_process_over_its_time_is_ended(void) {
+  fake_feed feed;
+  gate shut;
+  CHECK(open_crew(&feed, &lumap_backend_process, 1, "") == LUMAP_E_OK, "open");
+  gate_open(&shut, 'g');
+  for (int i = 0; i < 4; i++) {
+    lumap_call *call = fake_call(&feed);
+    if (i % 2 == 0) call->timeout_ns = 20000000;
+    if (i % 2 == 1) call->deadline_ns = lumap_deadline_after(0.2);
+    gate_queue(&shut, &feed, call, 11);
+    fake_wake(&feed);
+    lumap_task *task = fake_collect(&feed, PATIENCE);
+    CHECK(task && task->outcome == (i % 2 == 0 ? LUMAP_OUTCOME_TIMEOUT : LUMAP_OUTCOME_DEADLINE), "%u: %s",
+          task ? task->outcome : 0, task ? task->error.message : "it does not end");
+    CHECK(i % 2 == 1 || task->died_index == 13, "item %llu", (unsigned long long)task->died_index);
+    CHECK(is_text(task, shut.item), "the items are gone");
+    lumap_task_free(task);
+    fake_end(&feed, call);
+  }
+  gate_close(&shut);
+  close_crew(&feed);
+}
+
+/* One place for a request to stop, and two calls: the one that waits in the channel must not get away. */
+static void two_calls_of_one_process_are_ended(void) {
+  fake_feed feed;
+  gate shut;
+  CHECK(open_crew(&feed, &lumap_backend_process, 1, "") == LUMAP_E_OK, "open");
+  gate_open(&shut, 'g');
+  for (int i = 0; i < 6; i++) {
+    lumap_call *calls[2] = {fake_call(&feed), fake_call(&feed)};
+    make_quick(&feed, calls[0]);
+    CHECK_SO_FAR();
+    for (int k = 0; k < 2; k++)
+      gate_queue(&shut, &feed, calls[k], 11);
+    fake_wake(&feed);
+    CHECK(fifo_read(shut.told) > 0, "it has not begun");
+    CHECK(all_taken(&feed), "the second is not behind the first");
+    end_call(&feed, calls[i % 2]), end_call(&feed, calls[1 - i % 2]);
+    for (int k = 0; k < 2; k++) {
+      lumap_task *task = fake_collect(&feed, PATIENCE);
+      CHECK(task && task->outcome == LUMAP_OUTCOME_CANCELLED, "%u: %s", task ? task->outcome : 0,
+            task ? task->error.message : "it does not end");
+      lumap_task_free(task);
+    }
+    fake_end(&feed, calls[0]), fake_end(&feed, calls[1]);
+  }
+  gate_close(&shut);
+  close_crew(&feed);
+}
+
 /* ---- processes that do not start ---- */
 
 static void a_program_that_does_not_exist(void) {
@@ -1535,6 +1667,10 @@ int main(int argc, char **argv) {
       TEST(a_signal_of_the_host_is_left_alone),
       TEST(a_thread_that_cannot_be_stopped_is_given_up),
       TEST(a_crew_of_threads_needs_its_threads),
+      TEST(a_thread_that_was_given_up_is_replaced),
+      TEST(an_item_over_its_time_is_interrupted),
+      TEST(an_item_of_a_process_over_its_time_is_ended),
+      TEST(two_calls_of_one_process_are_ended),
       TEST(death_by_signal),
       TEST(death_by_fault),
       TEST(death_by_real_time_signal),
