@@ -2,13 +2,13 @@
 --
 -- Option `seed`: a stream of random numbers for each item; and what random numbers workers have without it.
 
+local describe, it, assert = describe, it, assert
+require("spec.support.globals")()
+
 local backends = require("spec.support.backends")
 local gates = require("spec.support.gates")
 local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
-
--- As upvalues: the functions below would else take the environment along that busted gives to spec files.
-local error, math, require, table = error, math, require, table
 
 --- What the range forms give, as text that shows every bit.
 local function draw()
