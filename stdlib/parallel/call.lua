@@ -231,7 +231,9 @@ function Call:send_items()
   local count = self.source.count
   if count and self.next > count then return false end
   local left = count and count - self.next + 1
-  local size = self:allowed(self.size(left))
+  local wanted, growing = self.size(left)
+  local size = self:allowed(wanted)
+  self.growing = growing
   if size < 1 then return false end
   local sent = self:send(self.next, left and math.min(size, left) or size)
   self.next = self.next + sent
@@ -245,7 +247,17 @@ function Call:learn(items, busy)
   local mean = self.chunk_seconds and (self.chunk_seconds + busy) / 2 or busy
   self.chunk_seconds = mean
   local waiting = math.max(CHUNKS_AHEAD, math.min(MOST_AHEAD, QUEUED_SECONDS / math.max(mean, 1e-9)))
+  if self.growing then waiting = CHUNKS_AHEAD end
   self.window = self.pool.workers * waiting
+  if not self.hands_out then self:doze() end
+end
+
+--- With many chunks waiting there is no need to wake up for each that is done.
+function Call:doze()
+  local low = self.window > 2 * CHUNKS_AHEAD * self.pool.workers and math.floor(self.window / 2) or 2 ^ 32 - 1
+  if self.low == low then return end
+  self.low = low
+  self.job:wake_below(low)
 end
 
 --- A chunk that goes back, or nil. A call that has failed goes on with items before the failed one, if it hands results
@@ -405,14 +417,14 @@ end
 function Call:settle_results(place, first, done, worker, count)
   local columns, total, at = place(first)
   local errors = self.job:results(columns, total, at)
-  local failed = errors[1] and errors[1][2]
+  local failed = errors and errors[1][2]
   if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
     return false
   end
   self:count_done(first, done)
   -- A worker that is replaced after so many items leaves the rest of its chunk to others.
   if not self.merges then self:send_again(first + done, first + count - 1) end
-  for i = 1, #errors do
+  for i = 1, errors and #errors or 0 do
     failed = errors[i][2]
     failed.worker = worker
     self:fail(first + errors[i][1], failed)

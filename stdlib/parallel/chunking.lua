@@ -31,10 +31,11 @@ local function clamp(size, most)
 end
 
 --- `policy` is the option `chunk`, `workers` how many there are. The result is a function(left) -> size, where `left`
---- is how many items are left to send or nil when nobody knows; and one that is told of a finished chunk.
+--- is how many items are left to send or nil when nobody knows; and one that is told of a finished chunk. `growing`: it
+--- would be larger if more were known, so it is better not to cut all that is left by it.
 ---@param policy integer|"auto"|"guided"
 ---@param workers integer
----@return fun(left: integer|nil): integer size
+---@return fun(left: integer|nil): integer, boolean|nil size and growing
 ---@return fun(items: integer, seconds: number) observe
 function chunking.new(policy, workers)
   local seconds_an_item
@@ -43,8 +44,13 @@ function chunking.new(policy, workers)
   local function observe(items, seconds)
     if items < 1 then return end
     local mean = seconds / items
-    -- The newest chunk counts for half: costs drift along the items.
-    seconds_an_item = seconds_an_item and (seconds_an_item + mean) / 2 or mean
+    -- Costs drift along the items. What was measured is never too short: a worker's first chunk has the function to
+    -- read, and on a busy machine threads are kept waiting. So less is believed at once, more by a quarter.
+    if not seconds_an_item or mean < seconds_an_item then
+      seconds_an_item = mean
+    else
+      seconds_an_item = seconds_an_item + (mean - seconds_an_item) / 4
+    end
     largest = math.max(largest, items)
   end
 
@@ -55,12 +61,12 @@ function chunking.new(policy, workers)
   end
 
   return function(left)
-    if not seconds_an_item then return 1 end
+    if not seconds_an_item then return 1, true end
     -- A clock that did not move says as much as one that moved by its least step.
     local seconds = math.max(seconds_an_item, 1e-9)
     local wanted = chunking.TARGET_SECONDS / seconds
     if left then wanted = math.min(wanted, math.max(left / (SHARE * workers), LEAST_SECONDS / seconds)) end
-    return clamp(math.min(wanted, GROWTH * largest), MOST)
+    return clamp(math.min(wanted, GROWTH * largest), MOST), wanted > GROWTH * largest
   end, observe
 end
 

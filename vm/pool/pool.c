@@ -75,6 +75,9 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   if (!job->event) return task;
   lumap_list_push(&job->finished, &task->link);
   job->finished_count++;
+  job->unfinished--;
+  if (job->unfinished > job->wake_below && task->outcome == LUMAP_OUTCOME_DONE && task->done == task->count)
+    return NULL;
   /* Under the lock, so that the job cannot be closed, and its event freed, in between. */
   lumap_event_signal(job->event);
   return NULL;
@@ -300,6 +303,7 @@ lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event) {
   job->pool = pool;
   pool_acquire(pool);
   job->event = event;
+  job->wake_below = UINT32_MAX;
   job->met = met;
   return job;
 }
@@ -313,6 +317,7 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
     status = LUMAP_E_CLOSED;
   } else {
     pool->active++;
+    job->unfinished++;
     lumap_list_push(&pool->queue, &task->link);
     pthread_cond_signal(&pool->work);
   }
@@ -321,6 +326,12 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
   job->outstanding++;
   wake(pool);
   return LUMAP_E_OK;
+}
+
+void lumap_job_wake_below(lumap_job *job, uint32_t count) {
+  pthread_mutex_lock(&job->pool->lock);
+  job->wake_below = count;
+  pthread_mutex_unlock(&job->pool->lock);
 }
 
 lumap_task *lumap_job_collect(lumap_job *job) {

@@ -35,7 +35,9 @@ typedef struct lumap_job {
   lumap_event *event; /* signalled when a task is finished; NULL once the caller has closed the job */
   lumap_list finished;
   uint32_t finished_count;
-  unsigned char *met; /* by worker number - 1: has taken a task of this job */
+  uint32_t unfinished; /* submitted, not finished */
+  uint32_t wake_below; /* see lumap_job_wake_below */
+  unsigned char *met;  /* by worker number - 1: has taken a task of this job */
   /* The caller's thread. */
   uint32_t outstanding; /* submitted, not collected */
 } lumap_job;
@@ -73,6 +75,11 @@ lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event);
 
 /* Queues a task of this job, taking it. LUMAP_E_CLOSED when the pool takes no more: the task is still the caller's. */
 lumap_status lumap_job_submit(lumap_job *job, lumap_task *task);
+
+/* From now on the event is signalled for a task that is done in full only when `count` of the job's tasks, or fewer,
+ * are not finished: the caller has nothing to do for a result but to send another task, so it sleeps until there are
+ * many to send. Other outcomes are signalled at once, and without this call all are. */
+void lumap_job_wake_below(lumap_job *job, uint32_t count);
 
 /* A finished task, given to the caller, or NULL when none is finished now. */
 lumap_task *lumap_job_collect(lumap_job *job);

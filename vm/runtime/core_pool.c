@@ -478,8 +478,12 @@ static void push_column(lua_State *L, int columns, int number, lua_Number total)
   lua_rawseti(L, columns, number);
 }
 
-/* Appends { offset, error } to the list of errors; the error is on top. [-1, +0] */
+/* Appends { offset, error } to the list of errors, which is made when it is needed; the error is on top. [-1, +0] */
 static void add_error(lua_State *L, int errors, uint64_t offset) {
+  if (lua_isnil(L, errors)) {
+    lua_newtable(L);
+    lua_replace(L, errors);
+  }
   lua_createtable(L, 2, 0);
   lua_insert(L, -2);
   lua_rawseti(L, -2, 2);
@@ -533,7 +537,7 @@ static int read_results(lua_State *L) {
   lua_Number total = lua_tonumber(L, 4);
   lumap_task *task = r->task;
   r->L = L;
-  lua_newtable(L);
+  lua_pushnil(L);
   r->columns = 3;
   r->errors = lua_gettop(L);
   r->at = (uint64_t)lua_tonumber(L, 5);
@@ -554,7 +558,7 @@ static int read_results(lua_State *L) {
 
 /* results(columns, total, at) -> errors: stores what the collected chunk's items gave, value c of item k at
    columns[c][at + k - 1]; lists that are missing are made, with room for `total`. errors lists { offset, error } with
-   offsets from 0. */
+   offsets from 0; nil: none. */
 static int job_results(lua_State *L) {
   job_object *self = check_job(L);
   reading r = {.task = self->current};
@@ -565,6 +569,12 @@ static int job_results(lua_State *L) {
   lua_pushlightuserdata(L, &r);
   lua_insert(L, 2);
   return lumap_pcall_at_rest(L, 5, 1) == 0 ? 1 : lua_error(L);
+}
+
+/* wake_below(count): as lumap_job_wake_below. */
+static int job_wake_below(lua_State *L) {
+  lumap_job_wake_below(check_job(L)->job, (uint32_t)luaL_checknumber(L, 2));
+  return 0;
 }
 
 /* death() -> index, signal, exit_code, message of a chunk that ended with "died", "memory" or "start" */
@@ -603,15 +613,25 @@ void lumap_core_open_pool(lua_State *L) {
       {"abandoned", pool_abandoned}, {"is_closed", pool_is_closed}, {"job", pool_job},   {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"limits", job_limits},   {"define", job_define},
-      {"globals", job_globals}, {"classes", job_classes},
-      {"paths", job_paths},     {"begin", job_begin},
-      {"numbers", job_numbers}, {"values", job_values},
-      {"submit", job_submit},   {"collect", job_collect},
-      {"poll", job_poll},       {"results", job_results},
-      {"death", job_death},     {"outstanding", job_outstanding},
-      {"cancel", job_cancel},   {"abort", job_abort},
-      {"close", job_close},     {NULL, NULL},
+      {"limits", job_limits},
+      {"wake_below", job_wake_below},
+      {"define", job_define},
+      {"globals", job_globals},
+      {"classes", job_classes},
+      {"paths", job_paths},
+      {"begin", job_begin},
+      {"numbers", job_numbers},
+      {"values", job_values},
+      {"submit", job_submit},
+      {"collect", job_collect},
+      {"poll", job_poll},
+      {"results", job_results},
+      {"death", job_death},
+      {"outstanding", job_outstanding},
+      {"cancel", job_cancel},
+      {"abort", job_abort},
+      {"close", job_close},
+      {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);
