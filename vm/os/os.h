@@ -38,6 +38,8 @@ static inline uint32_t lumap_event_key(lumap_event *event) {
   return atomic_load_explicit(&event->sequence, memory_order_acquire);
 }
 void lumap_event_signal(lumap_event *event);
+/* The same, but of those who sleep one is woken and not all: for events that any waiter can deal with. */
+void lumap_event_signal_one(lumap_event *event);
 /* LUMAP_E_OK when the event was signalled since `key` (or for no reason), LUMAP_E_TIMEOUT when `deadline_ns` has
  * passed, LUMAP_E_INTERRUPTED when a signal handler ran (installed with SA_RESTART or without). */
 lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns);

@@ -44,11 +44,19 @@ extern char **environ;
  * An eventcount. The waiter counts itself in before the kernel compares `sequence` with the key, the signaller adds to
  * `sequence` before it looks at the count; both sequentially consistent, so at least one of them sees the other. */
 
-void lumap_event_signal(lumap_event *event) {
+static void wake(lumap_event *event, int count) {
   int saved = errno; /* a signal handler may call this */
   atomic_fetch_add(&event->sequence, 1);
-  if (atomic_load(&event->waiters)) syscall(SYS_futex, &event->sequence, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+  if (atomic_load(&event->waiters)) syscall(SYS_futex, &event->sequence, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
   errno = saved;
+}
+
+void lumap_event_signal(lumap_event *event) {
+  wake(event, INT_MAX);
+}
+
+void lumap_event_signal_one(lumap_event *event) {
+  wake(event, 1);
 }
 
 lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns) {

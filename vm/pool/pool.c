@@ -14,7 +14,8 @@ struct lumap_pool {
 
   /* Lock order: this lock is taken last of all and nothing is called with it held, so it can meet no other. */
   pthread_mutex_t lock;
-  pthread_cond_t work; /* there is a task, or the pool closes */
+  lumap_event work; /* there is a task, or the pool closes. No condition: those of glibc before 2.41 lose a signal once
+                       in a while when there are several waiters, and a task waited in the queue beside idle workers */
   lumap_list queue;
   uint64_t active;    /* submitted, not finished */
   uint64_t abandoned; /* tasks whose thread was given up */
@@ -47,7 +48,6 @@ static void pool_free(lumap_pool *pool) {
       for (lumap_link *link; (link = lumap_list_pop(&pool->crew.workers[i].mailbox)) != NULL;)
         lumap_task_free(task_of(link));
   lumap_bytes_deinit(&pool->setup);
-  pthread_cond_destroy(&pool->work);
   pthread_mutex_destroy(&pool->lock);
   free(pool->crew.workers);
   free(pool->program);
@@ -71,7 +71,7 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   lumap_job *job = job_of(task);
   pool->active--;
   pool->abandoned += task->given_up;
-  if (pool->active == 0 && pool->closed) pthread_cond_broadcast(&pool->work);
+  if (pool->active == 0 && pool->closed) lumap_event_signal(&pool->work);
   if (!job->event) return task;
   lumap_list_push(&job->finished, &task->link);
   job->finished_count++;
@@ -102,7 +102,7 @@ static void pool_give_back(void *self, lumap_task *task) {
     orphan = deliver(pool, task);
   } else {
     lumap_list_push_front(&pool->queue, &task->link);
-    pthread_cond_signal(&pool->work);
+    lumap_event_signal(&pool->work); /* not one: it might be join, which cannot deal with it */
   }
   pthread_mutex_unlock(&pool->lock);
   lumap_task_free(orphan);
@@ -121,6 +121,14 @@ static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker) {
   return task;
 }
 
+/* Under the lock, which is not held meanwhile: what is signalled from now on ends the wait. */
+static void await_work(lumap_pool *pool) {
+  uint32_t key = lumap_event_key(&pool->work);
+  pthread_mutex_unlock(&pool->lock);
+  lumap_event_wait(&pool->work, key, LUMAP_FOREVER);
+  pthread_mutex_lock(&pool->lock);
+}
+
 static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   lumap_pool *pool = self;
   lumap_task *task;
@@ -128,7 +136,7 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   for (;;) {
     task = next_task(pool, worker);
     if (task || !wait || (pool->closed && pool->active == 0) || pool->terminated) break;
-    pthread_cond_wait(&pool->work, &pool->lock);
+    await_work(pool);
   }
   pthread_mutex_unlock(&pool->lock);
   return task;
@@ -166,7 +174,6 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
   }
   atomic_init(&pool->references, 1);
   pthread_mutex_init(&pool->lock, NULL);
-  pthread_cond_init(&pool->work, NULL);
   if (!fill(pool, options)) {
     lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory",
                     options->worker_count);
@@ -185,7 +192,7 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
 void lumap_pool_close(lumap_pool *pool) {
   pthread_mutex_lock(&pool->lock);
   pool->closed = true;
-  pthread_cond_broadcast(&pool->work);
+  lumap_event_signal(&pool->work);
   pthread_mutex_unlock(&pool->lock);
 }
 
@@ -217,7 +224,7 @@ void lumap_pool_terminate(lumap_pool *pool) {
   first = !pool->terminated;
   pool->closed = pool->terminated = true;
   cancel_queued(pool, NULL, 0, &orphans);
-  pthread_cond_broadcast(&pool->work);
+  lumap_event_signal(&pool->work);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
   if (first && !pool->joined) pool->crew.backend->stop(&pool->crew);
@@ -229,7 +236,7 @@ void lumap_pool_join(lumap_pool *pool) {
     continue;
   pthread_mutex_lock(&pool->lock);
   while (pool->active > 0 && !pool->terminated)
-    pthread_cond_wait(&pool->work, &pool->lock);
+    await_work(pool);
   pthread_mutex_unlock(&pool->lock);
   pool->crew.backend->close(&pool->crew);
   pool->joined = true;
@@ -319,7 +326,7 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
     pool->active++;
     job->unfinished++;
     lumap_list_push(&pool->queue, &task->link);
-    pthread_cond_signal(&pool->work);
+    lumap_event_signal_one(&pool->work);
   }
   pthread_mutex_unlock(&pool->lock);
   if (status != LUMAP_E_OK) return status;
@@ -397,7 +404,7 @@ void lumap_job_close(lumap_job *job) {
     ends++;
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
   }
-  pthread_cond_broadcast(&pool->work);
+  lumap_event_signal(&pool->work);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
   wake(pool);
