@@ -15,6 +15,9 @@ local parallel = require("parallel")
 -- Signals reach compiled loops only in functions that the sanitizer knows.
 local stops_loops = interpreter.preset ~= "tsan"
 
+-- Seconds. Long enough for the items that end, on a machine that has other things to do.
+local LIMIT = 0.25
+
 local function caught(fn, ...)
   local ok, raised = pcall(fn, ...)
   if ok then
@@ -68,25 +71,25 @@ if stops_loops then
   backends.each_size(function(with)
     around(with, "and time limits:", function(pool)
       it("an item that is over its time fails alone", function()
-        local list = pool():map(stuck_at_3, parallel.range(1, 12), { timeout = 0.1, errors = "collect" })
+        local list = pool():map(stuck_at_3, parallel.range(1, 12), { timeout = LIMIT, errors = "collect" })
         for i = 1, 12 do
           assert.equal(i ~= 3 and i * i or nil, list[i])
         end
         local e = list.errors[3]
         assert.equal(parallel.Error, getmetatable(e))
         assert.same({ "timeout", 3, "number" }, { e.kind, e.index, type(e.worker) })
-        assert.is_truthy(e.message:find("0.1 seconds", 1, true), e.message)
+        assert.is_truthy(e.message:find(LIMIT .. " seconds", 1, true), e.message)
         list.errors[3] = nil
         assert.is_nil(next(list.errors))
         assert_works(pool())
       end)
 
       it("with 'stop' its error is raised, after the results before it where they are in order", function()
-        local e = caught(pool().map, pool(), stuck_at_3, parallel.range(1, 12), { timeout = 0.1 })
+        local e = caught(pool().map, pool(), stuck_at_3, parallel.range(1, 12), { timeout = LIMIT })
         assert.same({ "timeout", 3 }, { e.kind, e.index })
         local seen = 0
         e = caught(function()
-          for i, value in pool():imap(stuck_at_3, parallel.range(1, 12), { timeout = 0.1, chunk = 4 }) do
+          for i, value in pool():imap(stuck_at_3, parallel.range(1, 12), { timeout = LIMIT, chunk = 4 }) do
             seen = seen + 1
             assert.same({ seen, seen * seen }, { i, value })
           end
@@ -95,16 +98,17 @@ if stops_loops then
         assert_works(pool())
       end)
 
-      it("a call that is over its time gives what is done, and fails the rest", function()
+      it("a call that is over its time fails what has no result", function()
         local list = pool():map(stuck_at_3, parallel.range(1, 12), { deadline = 0.2, errors = "collect", chunk = 1 })
-        assert.same({ 12, 1, 4 }, { list.n, list[1], list[2] })
-        for i = 3, 12 do
+        assert.equal(12, list.n)
+        for i = 1, 12 do
           local e = list.errors[i]
           assert.is_true((list[i] == i * i and e == nil) or (list[i] == nil and e.kind == "deadline" and e.index == i))
         end
         assert.is_nil(list[3])
         local e = caught(pool().map, pool(), stuck_at_3, parallel.range(1, 12), { deadline = 0.2, chunk = 1 })
-        assert.same({ "deadline", 3 }, { e.kind, e.index })
+        assert.equal("deadline", e.kind)
+        assert.is_true(e.index <= 3)
         assert_works(pool())
       end)
 
@@ -120,7 +124,7 @@ if stops_loops then
           end
           return x * x
         end
-        local list = pool():map(stuck_twice, parallel.range(1, 6), { timeout = 0.15, retries = 2 })
+        local list = pool():map(stuck_twice, parallel.range(1, 6), { timeout = LIMIT, retries = 2 })
         for i = 1, 6 do
           assert.equal(i * i, list[i])
         end
@@ -332,19 +336,29 @@ if stops_loops then
             end
             return x
           end
-          local list = pool():map(item, { 1, 2, 3 }, { timeout = 0.1, errors = "collect" })
+          local list = pool():map(item, { 1, 2, 3 }, { timeout = LIMIT, errors = "collect" })
           assert.same({ 1, 3 }, { list[1], list[3] })
           assert.equal("timeout", list.errors[2] and list.errors[2].kind)
           assert_works(pool())
         end)
       end
 
-      it("five in a row, beside items that are not", function()
-        for _ = 1, 5 do
-          local list = pool():map(stuck_at_3, { 1, 3, 2, 3, 4 }, { timeout = 0.02, errors = "collect", chunk = 1 })
+      it("several in a row, beside items that are not", function()
+        for _ = 1, 3 do
+          local list = pool():map(stuck_at_3, { 1, 3, 2, 3, 4 }, { timeout = LIMIT, errors = "collect", chunk = 1 })
           assert.same({ 1, 4, 16 }, { list[1], list[3], list[5] })
           assert.same({ "timeout", "timeout" }, { list.errors[2].kind, list.errors[4].kind })
         end
+        assert_works(pool())
+      end)
+    end)
+
+    around(with, "and a deadline", function(pool)
+      it("what was done before it is there", function()
+        assert_works(pool())
+        local list = pool():map(stuck_at_3, parallel.range(1, 3), { deadline = 2, errors = "collect", chunk = 1 })
+        assert.same({ 1, 4 }, { list[1], list[2] })
+        assert.same({ "deadline", 3 }, { list.errors[3].kind, list.errors[3].index })
         assert_works(pool())
       end)
     end)
@@ -425,7 +439,7 @@ describe("on the thread back-end a C function that does not return", function()
         wait_for(gate)
       end
       return x
-    end, { 1, 2, 3 }, { timeout = 0.1, errors = "collect", chunk = 1 })
+    end, { 1, 2, 3 }, { timeout = LIMIT, errors = "collect", chunk = 1 })
     assert.same({ 1, 3 }, { list[1], list[3] })
     assert.equal("timeout", list.errors[2].kind)
     assert.equal(1, pool:stats().abandoned)
