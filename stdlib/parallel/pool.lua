@@ -39,7 +39,6 @@ local function start(opts, level)
     pending = {}, -- futures that are not done, as far as anybody has looked
     watched = {}, -- those of them that must be looked at whenever there is an occasion
     raised = {}, -- { error } of callbacks, to be raised by who asks next
-    open = setmetatable({}, { __mode = "k" }), -- calls that may still send chunks; iterators may be dropped
     cursor = 0,
     workers = workers,
     backend = backend,
@@ -113,16 +112,23 @@ end
 
 -- ---- calls and futures ------------------------------------------------------------
 
+-- Pool -> calls that may still send chunks; iterators may be dropped. Not in the pool: who tries to send one shall hear
+-- of the pool, and not of what some call of it holds.
+local open = setmetatable({}, { __mode = "k" })
+
 --- A call was started, and may send chunks until it is closed.
-function Pool:know_call(call) self.open[call] = true end
+function Pool:know_call(call)
+  open[self] = open[self] or setmetatable({}, { __mode = "k" })
+  open[self][call] = true
+end
 
 --- After close the workers are told to end when no call can send any more.
 function Pool:close_when_idle()
-  if self.closed and not next(self.open) then self.core:close() end
+  if self.closed and not (open[self] and next(open[self])) then self.core:close() end
 end
 
 function Pool:forget_call(call)
-  self.open[call] = nil
+  if open[self] then open[self][call] = nil end
   self:close_when_idle()
 end
 
