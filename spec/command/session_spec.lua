@@ -97,6 +97,19 @@ describe("Ctrl-C", function()
     assert.is_truthy(stderr:find("interrupted!", 1, true), stderr)
   end)
 
+  it("ends loops without end in workers, compiled ones too", function()
+    for _, backend in ipairs({ "thread", "process" }) do
+      local endless = ([[
+        io.stdout:write("ready\n") io.stdout:flush()
+        parallel.map(function() while true do end end, { 1, 2 }, { backend = "%s", workers = 2 })
+      ]]):format(backend)
+      -- The caller sleeps while its workers toil; how it ends is the same before they have begun.
+      local code, stderr = drive(interpreter.path, endless, "until sleeps; do :; done; kill -INT $pid")
+      assert.equal(1, code)
+      assert.is_truthy(stderr:find("interrupted!", 1, true), stderr)
+    end
+  end)
+
   it("ends a wait for input", function()
     local code, stderr = drive(interpreter.path, READY .. "io.read()", [[
       until sleeps; do :; done

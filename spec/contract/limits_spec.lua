@@ -421,6 +421,29 @@ if stops_loops then
         end
       end)
     end, { workers = 1 })
+
+    it("terminate ends loops without end, and gives up no thread for it", function()
+      parallel.map(square, { 1 }, with())
+      local before = census.snapshot()
+      local pool = parallel.pool(with())
+      local entered, futures = { gates.new(), gates.new() }, {}
+      for i = 1, 2 do
+        futures[i] = pool:submit(function()
+          gates.open(entered[i])
+          while true do
+          end
+        end)
+      end
+      gates.await(entered[1])
+      gates.await(entered[2])
+      gates.remove(entered[1], entered[2])
+      pool:terminate()
+      for i = 1, 2 do
+        assert.equal("cancelled", caught(futures[i].get, futures[i]).kind)
+      end
+      assert.equal(0, pool:stats().abandoned)
+      census.assert_flat(before)
+    end)
   end, backends.concurrent)
 end
 
