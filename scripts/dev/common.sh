@@ -49,6 +49,10 @@ need_specs() {
   need lua-cjson "C module that specs load" has_file '/usr/lib/*/lua/5.4/cjson.so'
   need lua-lpeg "C module that specs load" has_file '/usr/lib/*/lua/5.4/lpeg.so'
   need lua-socket "C module that specs and examples load" has_file '/usr/lib/*/lua/5.4/socket/core.so'
+  need_stock
+}
+
+need_stock() {
   need luajit "stock interpreter to compare lumap with" has_command luajit
   need lua5.4 "stock interpreter to compare lumap54 with" has_command lua5.4
 }
