@@ -42,7 +42,7 @@ lumap *lumap_open(const lumap_options *options, char *message, size_t message_si
   static const lumap_options defaults;
   lumap *host = calloc(1, sizeof *host);
   lumap_error error = {LUMAP_E_OK, ""};
-  lumap_runtime_options inner = {.executor = &lumap_worker_executor};
+  lumap_runtime_options inner = {.executor = &lumap_worker_executor, .copy_executor = &lumap_copy_executor};
   char *program = NULL;
   if (!options) options = &defaults;
   inner.state.allocator = options->allocator;

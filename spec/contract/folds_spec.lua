@@ -105,7 +105,7 @@ backends.each_size(function(with)
     assert.same({ w0 = 30, w1 = 130, w2 = 30 }, parallel.mapreduce(count, add, list, options))
     assert.same({ w1 = 100 }, start)
   end)
-end)
+end, backends.all)
 
 backends.each(function(with)
   it("mapfn gets all values of a source; its errors have an index, those of a folding function have none", function()

@@ -113,7 +113,7 @@ backends.each_size(function(with)
       assert.equal((verb == "filter" or verb == "each") and 11 or 9, succeeded, verb)
     end
   end)
-end)
+end, backends.all)
 
 backends.each(function(with)
   it("a source that raises lets imap hand out what came before", function()

@@ -56,7 +56,7 @@ local function assert_whole_lines(text)
   assert.equal(240, lines)
 end
 
-for _, backend in ipairs(backends.names) do
+for _, backend in ipairs(backends.all) do
   describe(("what workers print on the %s back-end"):format(backend), function()
     local function script(body, workers)
       return script_for(backend, workers or 2, body)

@@ -17,8 +17,13 @@ local backends = {}
 --- Those that this machine's build has and that keep their workers from one call to the next.
 backends.names = { "serial", "thread", "process" }
 
+--- All, for suites that use the module's own verbs alone.
+backends.all = { "serial", "thread", "process", "fork" }
+
 --- One, two, and two that divide hardly anything.
 backends.worker_counts = { 1, 2, 5, 13 }
+--- Copies of this process are made anew for each call, so one size is enough here; fork_spec has them all.
+local copy_counts = { 5 }
 
 local function options_maker(backend, workers)
   return function(more)
@@ -48,7 +53,7 @@ end
 ---@param names table|nil back-ends; default: all
 function backends.each_size(body, names)
   for _, backend in ipairs(names or backends.names) do
-    for _, workers in ipairs(backends.worker_counts) do
+    for _, workers in ipairs(backend == "fork" and copy_counts or backends.worker_counts) do
       busted.describe(("on the %s back-end, workers: %d,"):format(backend, workers), function()
         body(options_maker(backend, workers), backend, workers)
       end)

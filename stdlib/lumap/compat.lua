@@ -27,6 +27,9 @@ else
   function compat.error_object_text(value) return ("(error object is a %s value)"):format(type(value)) end
 end
 
+--- The environment of a function, where that is a property of it and no upvalue; else nil.
+compat.environment_of = debug.getfenv -- luacheck: ignore
+
 --- The metatable key that makes a value to-be-closed exists only where the language has such variables.
 compat.has_close = _VERSION ~= "Lua 5.1"
 

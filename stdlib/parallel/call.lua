@@ -52,6 +52,7 @@ end
 --- Sends what the items need: the function, the plan, classes, globals. Raises an encode error.
 local function write_log(call, fn, opts)
   local job, pool = call.job, call.pool
+  if pool.backend == "fork" then return require("parallel.copies").share(call, fn, opts) end
   -- Workers begin with the paths that the pool was made with; once a call has changed theirs, each call says its own.
   if pool.paths_changed or package.path ~= pool.path or package.cpath ~= pool.cpath then
     pool.paths_changed = true
@@ -130,6 +131,7 @@ function Call:close()
   self.finished = true
   self.job:close()
   self.pool:forget_call(self)
+  if self.pool.backend == "fork" then self.pool:terminate() end
 end
 
 --- Closes the call and ends what runs.

@@ -18,7 +18,7 @@ local parallel = {
 ---@class parallel.options
 ---@field workers integer|nil how many (default: LUMAP_WORKERS, else the CPUs this process may use; inside an item the
 --- module's verbs run on the worker itself, whatever `workers` and `backend` say)
----@field backend "thread"|"process"|"serial"|nil what a worker is (default: LUMAP_BACKEND, else "thread")
+---@field backend "thread"|"process"|"fork"|"serial"|nil what a worker is (default: LUMAP_BACKEND, else "thread")
 ---@field chunk integer|"auto"|"guided"|nil items sent together (default "auto")
 ---@field ahead integer|nil bound on items pulled from a lazy source and not yet taken (default: 4 chunks a worker)
 ---@field errors "stop"|"finish"|"collect"|nil what happens when an item fails (default "stop")

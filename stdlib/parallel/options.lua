@@ -8,7 +8,7 @@ local compat = require "lumap.compat"
 
 local is_integer = compat.is_integer
 
-local backends = { serial = true, thread = true, process = true }
+local backends = { serial = true, thread = true, process = true, fork = true }
 -- Beyond this the two VMs would not mean the same number.
 local MOST_SEED = 2 ^ 53
 
@@ -33,7 +33,7 @@ local known = {
   end },
   -- What a worker is. Default: LUMAP_BACKEND, else "thread".
   backend = { pool = true, check = function(value)
-    return backends[value] == true, '"thread", "process" or "serial"'
+    return backends[value] == true, '"thread", "process", "fork" or "serial"'
   end },
   -- Run once in each worker before its first item. Default: none.
   init = { pool = true, check = function(value) return type(value) == "function", "a function" end },
@@ -155,7 +155,7 @@ end
 function options.default_backend(level)
   local name = settings.backend or environment "LUMAP_BACKEND" or "thread"
   if not backends[name] then
-    error(("LUMAP_BACKEND is %s (\"thread\", \"process\" or \"serial\" expected)"):format(shown(name)), level + 2)
+    error(('LUMAP_BACKEND is %s ("thread", "process", "fork" or "serial" expected)'):format(shown(name)), level + 2)
   end
   return name
 end

@@ -49,9 +49,16 @@ local function start(opts, level)
   }, Pool)
 end
 
+--- Copies of this process know nothing of what happens in it later, so they last for one call.
+local function refuse_fork(verb, level)
+  error(("back-end \"fork\" is for one call, so '%s' cannot have it (use \"process\")"):format(verb), level + 2)
+end
+
 --- parallel.pool
 function Pool.new(opts)
-  return start(options.check("pool", opts, "pool", 1, 1), 1)
+  opts = options.check("pool", opts, "pool", 1, 1)
+  if (opts.backend or options.default_backend(1)) == "fork" then refuse_fork("pool", 1) end
+  return start(opts, 1)
 end
 
 local function with_backend(name, backend)
@@ -74,11 +81,56 @@ Pool.ProcessPool = with_backend("ProcessPool", "process")
 local warm = {}
 local warm_by_init = setmetatable({}, { __mode = "k" })
 
+--- Ends the warm pools that nobody uses: a process with threads cannot be copied.
+local function end_unused(pools)
+  for key, pool in pairs(pools) do
+    if pool.backend ~= "serial" and not next(pool.open) and pool.core:is_idle() then
+      pools[key] = nil
+      pool:close()
+      pool:join()
+    end
+  end
+end
+
+local function end_all_unused()
+  end_unused(warm)
+  for _, pools in pairs(warm_by_init) do end_unused(pools) end
+end
+
+--- A pool for one call, of copies of this process.
+local function of_copies(opts, workers, level)
+  local wanted = { backend = "fork", workers = workers }
+  if opts.max_tasks then
+    error("option 'max_tasks' does not go with the back-end \"fork\", whose workers last for one call", level + 2)
+  end
+  end_all_unused()
+  local ok, pool = pcall(start, wanted, level + 1)
+  if not ok then
+    -- Pools and iterators that were dropped have threads until they are collected.
+    collectgarbage()
+    collectgarbage()
+    end_all_unused()
+    pool = start(wanted, level + 1)
+  end
+  pool.has_init, pool.own_init, pool.own_memory_limit = opts.init ~= nil, opts.init, opts.memory_limit
+  return pool
+end
+
+--- In a copy of the process: the warm pools are those of the original.
+function Pool.forget_warm()
+  warm, warm_by_init = {}, setmetatable({}, { __mode = "k" })
+end
+
 --- The warm pool for a call of the module's verbs. In a worker that is one that runs on the worker itself, whatever the
 --- options: so calls nest to any depth without more threads, and without one waiting for another that has no thread.
-function Pool.warm(opts, level)
+--- `lasting`: the verb, if it outlasts the call.
+function Pool.warm(opts, level, lasting)
   local backend = core.worker() and "serial" or opts.backend or options.default_backend(level + 1)
   local workers = compat.to_integer(opts.workers or options.default_workers(level + 1))
+  if backend == "fork" then
+    if lasting then refuse_fork(lasting, level) end
+    return of_copies(opts, workers, level + 1)
+  end
   local pools = warm
   if opts.init then
     pools = warm_by_init[opts.init] or {}
@@ -306,7 +358,7 @@ if compat.has_close then Pool.__close = Pool.terminate end
 --- For the module's submit.
 function Pool.submit_warm(fn, ...)
   if not options.is_callable(fn) then options.bad_argument("submit", 1, "function", fn, 1) end
-  return Future.start(Pool.warm({}, 1), fn, {}, ...)
+  return Future.start(Pool.warm({}, 1, "submit"), fn, {}, ...)
 end
 
 return Pool

@@ -75,9 +75,19 @@ end
 local function from_list(list, spread, label)
   local n = rawget(list, "n")
   return {
+    list = list,
+    spread = spread,
     count = is_integer(n) and n >= 0 and to_integer(n) or #list,
     plan = {},
-    put = function(_, job, first, count) return source.put_list(job, list, first, first, count, spread, label) end,
+    put = function(self, job, first, count)
+      -- Workers have the list; numbers are run faster where they lie packed.
+      if self.plan.held then
+        job:begin(first, count)
+        if not spread then job:numbers(list, first) end
+        return count
+      end
+      return source.put_list(job, list, first, first, count, spread, label)
+    end,
     item = function(_, index) return list[index] end,
     release = keep,
   }

@@ -54,10 +54,13 @@ return function(api)
     begin, numbers, start_stream = compiled.begin, compiled.numbers, compiled.start_stream
   end
 
+  -- In a copy of the caller's process: what the caller has handed over.
+  local shared = api.shared
+
   local contexts = {}
   local current -- the context whose environment and libraries are in place
   local init_error
-  local init = api.init
+  local init = shared and shared.init or api.init
 
   local function handler(value)
     if rawequal(value, stopped) then return value end
@@ -85,10 +88,11 @@ return function(api)
 
   --- Runs the pool's init function, whose globals are the worker's own.
   local function run_init()
-    local bytes, values = init, {}
+    local own, values = init, {}
     init = nil
     local ok, failure = xpcall(function()
-      local ok, refusal = loading(api.entry, api.scope(_G), bytes, values)
+      if shared then return own() end
+      local ok, refusal = loading(api.entry, api.scope(_G), own, values)
       if not ok then error(refusal, 0) end
       libraries.keep(values.additions)
       values[1]()
@@ -99,7 +103,17 @@ return function(api)
     end
   end
 
+  --- The call that this copy was made for: all is in its place, globals included.
+  local function open_own_context(call)
+    local context = { scope = api.scope(_G), read = 0, values = { shared.fn, shared.plan, shared.fold }, loops = {} }
+    api.know(context.scope, shared.known)
+    for name, value in pairs(shared.globals or {}) do _G[name] = value end
+    contexts[call] = context
+    return context
+  end
+
   local function open_context(call)
+    if shared then return open_own_context(call) end
     local environment = {}
     for name, value in next, _G do environment[name] = value end
     environment._G = environment
@@ -297,6 +311,13 @@ return function(api)
     return items
   end
 
+  --- A piece of the caller's list.
+  local function held_items(first, count)
+    local items = core.new_list(count)
+    for k = 1, count do items[k] = shared.items[first + k - 1] end
+    return items
+  end
+
   --- Runs a map over numbers whose results are numbers, in place. Returns true when that was all; else how many items
   --- are done, their results as columns, the errors, and all items as a list.
   local function run_numbers(context, task, call, kind, first, count)
@@ -334,6 +355,8 @@ return function(api)
       local ok
       ok, spread, failures = loading(api.items, task, context.scope, items)
       if not ok then error(spread, 0) end
+    elseif kind == "range" and plan.held then
+      items, spread = held_items(first, count), plan.spread
     elseif plan.mode == "map" then
       local finished
       finished, done, columns, errors, items = run_numbers(context, task, call, kind, first, count)

@@ -25,8 +25,8 @@
  *     what they may still touch: they hold a reference on the feed, which keeps the pool alive, lumap_worker structs
  *     included. `host` and what executors reach must outlive them by other means.
  *
- * Threads: open, wake, pump, stop and close are called by the pool's user; take, finish and give_back by any thread.
- * No function of the feed is called with a lock of the back-end held.
+ * Threads: open, wake, pump, attend, stop and close are called by the pool's user; take, finish and give_back by any
+ * thread. No function of the feed is called with a lock of the back-end held.
  */
 #ifndef LUMAP_BACKEND_BACKEND_H
 #define LUMAP_BACKEND_BACKEND_H
@@ -49,7 +49,7 @@ typedef struct lumap_worker {
 /* What a worker does. Functions run on the worker's thread (in its process) unless they say otherwise. */
 typedef struct lumap_executor {
   /* Makes a state ready to run tasks. `setup` is bytes that the runtime wrote: they reach a child process as they are.
-   * `host` is a pointer within this process, NULL in a child. */
+   * `host` is a pointer within this process, NULL in a child that is none of its copies. */
   lumap_status (*open)(const lumap_bytes *setup, void *host, int number, lumap_control *control, void **self,
                        lumap_error *error);
   /* Runs a task: replaces its payload, fills `outcome` and what follows. False: the state is not good any more and
@@ -84,12 +84,17 @@ typedef struct lumap_feed {
 
 typedef struct lumap_backend {
   const char *name;
+  /* Workers are copies of this process, made by the thread that calls attend: the executor's `host` is what it was. */
+  bool copies;
   /* Starts the crew. It may start workers lazily. On failure everything is undone. */
   lumap_status (*open)(lumap_crew *crew, lumap_error *error);
   /* There is new work (or a mailbox has something). Cheap; any thread. NULL: workers wait in feed.take. */
   void (*wake)(lumap_crew *crew);
   /* Runs one task on the caller's thread; false when there was none. NULL: workers run by themselves. */
   bool (*pump)(lumap_crew *crew);
+  /* Serves the workers on the caller's thread until something has happened, or the deadline, or a signal; perhaps not
+   * so long. NULL: they need nobody. */
+  void (*attend)(lumap_crew *crew, uint64_t deadline_ns);
   /* Ends what runs, at once: items in progress are not finished. Their tasks are finished as CANCELLED or DIED, or as
    * DONE with what was done, the last of them at the latest when close() has returned. */
   void (*stop)(lumap_crew *crew);
@@ -119,7 +124,7 @@ struct lumap_crew {
 /* How many tasks a process worker holds at most: one that it runs, one that waits in its channel. */
 enum { LUMAP_PROCESS_WINDOW = 2 };
 
-extern const lumap_backend lumap_backend_serial, lumap_backend_thread, lumap_backend_process;
+extern const lumap_backend lumap_backend_serial, lumap_backend_thread, lumap_backend_process, lumap_backend_fork;
 
 /* The other end of lumap_backend_process: the life of a worker process, over the descriptors and the parent's id that
  * its arguments name (see child.c). Returns the exit status, or -1 if the arguments are not those of a worker. */

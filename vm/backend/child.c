@@ -7,6 +7,9 @@
  * reads and writes; what runs in between is the executor's business. Nothing is printed: a failure is told to the
  * parent, whose user sees it.
  *
+ * A copy of the parent (back-end "fork") has the same life from its state's opening on: it was told by nobody who it
+ * is, it knows.
+ *
  * The descriptors stay open to the very end of the process: the parent takes the end of the channel as the sign that
  * the process is beyond its last line of code (exit handlers and the flushing of stdout included) and kills what is
  * left of it.
@@ -39,6 +42,7 @@ typedef struct child {
   lumap_frame_reader reader;
   lumap_frame_writer writer;
   child_call *calls;
+  int channel;
   uint32_t turn; /* of the task that was read last, or of which log entries were */
   bool retires;  /* it has done its share: the next task is for a fresh process */
   bool skips;    /* the parent has taken that task back */
@@ -50,7 +54,7 @@ static bool send_frame(child *self, const lumap_frame_head *head, const char *te
   lumap_frame_step step;
   lumap_frame_begin(&self->writer, head, text, payload ? payload->data : NULL, payload ? payload->size : 0);
   do
-    step = lumap_frame_write(&self->writer, LUMAP_CHILD_CHANNEL, NULL);
+    step = lumap_frame_write(&self->writer, self->channel, NULL);
   while (step == LUMAP_FRAME_PART);
   return step == LUMAP_FRAME_WHOLE;
 }
@@ -77,7 +81,7 @@ static void note_begin(child *self) {
 static lumap_frame_step next_frame(child *self, lumap_error *error) {
   lumap_frame_step step;
   do {
-    step = lumap_frame_read(&self->reader, LUMAP_CHILD_CHANNEL, error);
+    step = lumap_frame_read(&self->reader, self->channel, error);
     if (step == LUMAP_FRAME_HEADED) note_begin(self);
   } while (step == LUMAP_FRAME_PART || step == LUMAP_FRAME_HEADED);
   return step;
@@ -195,7 +199,7 @@ static bool obey(child *self, lumap_error *error) {
 /* ---- from start to end ---- */
 
 /* Reads the parent's HELLO and opens the state. */
-static bool shake_hands(child *self, lumap_error *error) {
+static bool introduce(child *self, lumap_error *error) {
   const char *identity = self->seat.executor->identity ? self->seat.executor->identity : "";
   const lumap_frame_head *head = &self->reader.head;
   if (next_frame(self, error) != LUMAP_FRAME_WHOLE) return false;
@@ -210,13 +214,14 @@ static bool shake_hands(child *self, lumap_error *error) {
   }
   self->seat.number = head->number;
   lumap_bytes_move(&self->setup, &self->reader.payload);
-  return lumap_seat_open(&self->seat, error) == LUMAP_E_OK;
+  return true;
 }
 
 static int serve(child *self) {
   lumap_frame_head greeting = {.type = LUMAP_FRAME_GREETING, .number = (int32_t)getpid()};
   lumap_error error = {0};
-  bool good = send_frame(self, &greeting, NULL, NULL) && shake_hands(self, &error) && send_ready(self, &error);
+  bool good = send_frame(self, &greeting, NULL, NULL) && (self->seat.host || introduce(self, &error)) &&
+              lumap_seat_open(&self->seat, &error) == LUMAP_E_OK && send_ready(self, &error);
   while (good) {
     lumap_frame_step step = next_frame(self, &error);
     if (step == LUMAP_FRAME_CLOSED) return EXIT_SERVED;
@@ -258,7 +263,7 @@ static pid_t parse_parent(const char *text) {
 
 int lumap_child_main(int argc, char *const *argv, const lumap_executor *executor) {
   const size_t prefix = strlen(LUMAP_CHILD_ARGUMENT);
-  child self = {.seat = {.executor = executor, .setup = &self.setup}};
+  child self = {.seat = {.executor = executor, .setup = &self.setup}, .channel = LUMAP_CHILD_CHANNEL};
   void *memory = NULL;
   pid_t parent;
   int status;
@@ -279,4 +284,19 @@ int lumap_child_main(int argc, char *const *argv, const lumap_executor *executor
   deinit(&self);
   lumap_shared_memory_close(memory, sizeof(lumap_control), -1);
   return status;
+}
+
+/* Nothing is freed: the memory is a copy, and touching it would only make it one. */
+_Noreturn void lumap_child_copy_main(lumap_crew *crew, const lumap_worker *worker, int channel, int parent) {
+  child self = {.seat = {.executor = crew->executor,
+                         .setup = crew->setup,
+                         .host = crew->host,
+                         .number = worker->number,
+                         .control = worker->control},
+                .channel = channel};
+  lumap_process_tie_to_parent((pid_t)parent);
+  lumap_process_crew_abandon(crew);
+  withstand_interrupts();
+  lumap_process_end(serve(&self));
+  abort(); /* not reached */
 }

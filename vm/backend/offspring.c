@@ -74,6 +74,15 @@ lumap_status lumap_offspring_open(lumap_offspring *child, lumap_crew *crew, int 
   return LUMAP_E_OK;
 }
 
+void lumap_offspring_abandon(lumap_offspring *child) {
+  if (child->channel >= 0) close(child->channel);
+  if (child->watch >= 0) close(child->watch);
+  if (child->control_memory >= 0) close(child->control_memory);
+  child->control_memory = child->poll = -1;
+  child->worker->control = NULL;
+  reset_life(child);
+}
+
 void lumap_offspring_close(lumap_offspring *child) {
   if (!child->worker) return;
   lumap_shared_memory_close(child->worker->control, sizeof(lumap_control), child->control_memory);
@@ -437,19 +446,36 @@ static void clear_control(lumap_control *control) {
   atomic_store(&control->turns, 0);
 }
 
-static lumap_status start(lumap_offspring *child, lumap_error *error) {
+/* In the copy this does not return. */
+static lumap_status start_copy(lumap_offspring *child, int channel, lumap_error *error) {
+  int parent = (int)getpid(), threads = lumap_thread_count();
+  lumap_status status;
+  if (threads > 1)
+    return lumap_error_set(error, LUMAP_E_WORKER, "this process has %d other threads by now, which a copy lacks",
+                           threads - 1);
+  status = lumap_process_fork(&child->process, error);
+  if (status != LUMAP_E_OK || child->process) return status;
+  lumap_child_copy_main(child->crew, child->worker, channel, parent);
+}
+
+static lumap_status start_program(lumap_offspring *child, int channel, lumap_error *error) {
   char argument[sizeof LUMAP_CHILD_ARGUMENT + 16];
   char *arguments[] = {(char *)child->crew->program, argument, NULL};
+  int passed[] = {channel, child->control_memory};
+  snprintf(argument, sizeof argument, "%s%d", LUMAP_CHILD_ARGUMENT, (int)getpid());
+  return lumap_process_start(child->crew->program, arguments, passed, 2, &child->process, error);
+}
+
+static lumap_status start(lumap_offspring *child, lumap_error *error) {
+  const bool copies = child->crew->backend->copies;
   int limit_ms = child->crew->greeting_limit_ms ? child->crew->greeting_limit_ms : LUMAP_CHILD_GREETING_MS;
-  int passed[2], unused[2];
+  int theirs, unused[2];
   lumap_status status;
   clear_control(child->worker->control);
-  snprintf(argument, sizeof argument, "%s%d", LUMAP_CHILD_ARGUMENT, (int)getpid());
-  status = lumap_channel_open(&child->channel, &passed[0], error);
+  status = lumap_channel_open(&child->channel, &theirs, error);
   if (status != LUMAP_E_OK) return status;
-  passed[1] = child->control_memory;
-  status = lumap_process_start(child->crew->program, arguments, passed, 2, &child->process, error);
-  close(passed[0]);
+  status = (copies ? start_copy : start_program)(child, theirs, error);
+  close(theirs);
   if (status != LUMAP_E_OK) {
     close(child->channel);
     child->channel = -1;
@@ -467,7 +493,7 @@ static lumap_status start(lumap_offspring *child, lumap_error *error) {
   }
   child->state = LUMAP_CHILD_STARTING;
   child->deadline_ns = after_ms(limit_ms);
-  child->hello_due = true;
+  child->hello_due = !copies;
   return LUMAP_E_OK;
 }
 
@@ -533,7 +559,7 @@ static void finish_unstarted(lumap_offspring *child, lumap_task *task, pid_t pro
   else
     lumap_error_set(&task->error, LUMAP_E_WORKER,
                     "worker %d could not be started: %s (process %d) %s before it was ready", child->worker->number,
-                    child->crew->program, (int)process, end);
+                    child->crew->program ? child->crew->program : "a copy of this process", (int)process, end);
   lumap_task_fail_start(task, child->worker->number);
   finish(child, task);
 }

@@ -111,6 +111,9 @@ enum { LUMAP_OFFSPRING_CHANNEL = 0, LUMAP_OFFSPRING_PROCESS = 1 };
 /* Makes an empty place with a control block. What fails leaves a place that close accepts, as zeroed memory does (with
  * descriptors of -1). */
 lumap_status lumap_offspring_open(lumap_offspring *child, lumap_crew *crew, int index, int poll, lumap_error *error);
+/* In a copy of this process: closes the descriptors, and there is no child. The control block stays mapped, but is the
+ * worker's no more: who cancels the call here must not stop the caller's workers. */
+void lumap_offspring_abandon(lumap_offspring *child);
 /* Frees. No child must be there. */
 void lumap_offspring_close(lumap_offspring *child);
 

@@ -12,6 +12,11 @@
  * it: the first tasks follow the setup bytes down the channel, so a child that is ready finds its work there, without
  * a round trip; the start itself (1 to 2 ms, most of it the loader's) happens side by side in all children.
  *
+ * The back-end "fork" is the same with copies of this process for children. A copy has only the thread that made it,
+ * with what that one was doing; so there the pool's user is the reactor, whenever it waits for results. No thread is
+ * started, which another fork, of this crew's next child or of a call that the user makes meanwhile, would have to
+ * do without.
+ *
  * Threads: the pool's user sets a flag and rings the eventfd; the reactor alone sees children, so there is no lock.
  * Knows nothing of Lua.
  */
@@ -207,23 +212,29 @@ static void hear_bell(process_crew *own) {
     lumap_offspring_heed(&own->children[i]);
 }
 
-static void *reactor_body(void *argument) {
-  process_crew *own = argument;
+/* Waits for events, for `limit_ms` at most (-1: no limit), and deals with them. False: the reactor's life is over. */
+static bool serve_round(process_crew *own, int limit_ms) {
   struct epoll_event events[EVENTS_A_ROUND];
-  for (;;) {
-    int timeout_ms, count;
-    if (own->scan_due) scan(own);
-    if (atomic_load(&own->stop)) mind_stop(own);
-    if (atomic_load(&own->closing) && mind_close(own)) return NULL;
-    timeout_ms = mind_time(own);
-    count = epoll_wait(own->poll, events, EVENTS_A_ROUND, own->scan_due ? 0 : timeout_ms);
-    for (int i = 0; i < count; i++) {
-      if (events[i].data.u64 == WAKE_TAG)
-        hear_bell(own);
-      else
-        handle_child(own, events[i].data.u64);
-    }
+  int timeout_ms, count;
+  if (own->scan_due) scan(own);
+  if (atomic_load(&own->stop)) mind_stop(own);
+  if (atomic_load(&own->closing) && mind_close(own)) return false;
+  timeout_ms = mind_time(own);
+  if (limit_ms >= 0 && (timeout_ms < 0 || limit_ms < timeout_ms)) timeout_ms = limit_ms;
+  count = epoll_wait(own->poll, events, EVENTS_A_ROUND, own->scan_due ? 0 : timeout_ms);
+  for (int i = 0; i < count; i++) {
+    if (events[i].data.u64 == WAKE_TAG)
+      hear_bell(own);
+    else
+      handle_child(own, events[i].data.u64);
   }
+  return true;
+}
+
+static void *reactor_body(void *argument) {
+  while (serve_round(argument, -1))
+    continue;
+  return NULL;
 }
 
 /* ---- what the pool calls ---- */
@@ -245,15 +256,11 @@ static lumap_status open_descriptors(process_crew *own, lumap_error *error) {
   return LUMAP_E_OK;
 }
 
-static lumap_status process_open(lumap_crew *crew, lumap_error *error) {
+/* The crew without its reactor. */
+static lumap_status open_crew(lumap_crew *crew, lumap_error *error) {
   size_t size = sizeof(process_crew) + (size_t)crew->worker_count * sizeof(lumap_offspring);
-  process_crew *own;
+  process_crew *own = calloc(1, size);
   lumap_status status;
-  if (!crew->program) return lumap_error_set(error, LUMAP_E_WORKER, "no worker program is known");
-  if (lumap_program_has_argument(LUMAP_CHILD_ARGUMENT))
-    return lumap_error_set(error, LUMAP_E_WORKER,
-                           "this process was started as a worker, but its program does not call lumap_worker_main");
-  own = calloc(1, size);
   if (!own) return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for %d workers", crew->worker_count);
   own->crew = crew;
   own->poll = own->bell = -1;
@@ -261,7 +268,23 @@ static lumap_status process_open(lumap_crew *crew, lumap_error *error) {
   for (; status == LUMAP_E_OK && own->count < crew->worker_count; own->count++)
     status = lumap_offspring_open(&own->children[own->count], crew, own->count, own->poll, error);
   crew->own = own;
-  if (status == LUMAP_E_OK) status = lumap_thread_start(&own->reactor, reactor_body, own, 0, error);
+  if (status == LUMAP_E_OK) return status;
+  crew->own = NULL;
+  crew_free(own);
+  return status;
+}
+
+static lumap_status process_open(lumap_crew *crew, lumap_error *error) {
+  process_crew *own;
+  lumap_status status;
+  if (!crew->program) return lumap_error_set(error, LUMAP_E_WORKER, "no worker program is known");
+  if (lumap_program_has_argument(LUMAP_CHILD_ARGUMENT))
+    return lumap_error_set(error, LUMAP_E_WORKER,
+                           "this process was started as a worker, but its program does not call lumap_worker_main");
+  status = open_crew(crew, error);
+  if (status != LUMAP_E_OK) return status;
+  own = crew->own;
+  status = lumap_thread_start(&own->reactor, reactor_body, own, 0, error);
   if (status == LUMAP_E_OK) return status;
   crew->own = NULL;
   crew_free(own);
@@ -306,4 +329,70 @@ const lumap_backend lumap_backend_process = {
     .stop = process_stop,
     .heed = process_heed,
     .close = process_close,
+};
+
+/* ---- the same with copies ---- */
+
+/* A thread that was joined may be counted for this long. */
+enum { LAST_THREADS_MS = 200, LOOK_AGAIN_MS = 1, LONGEST_ROUND_MS = 100 };
+
+static lumap_status fork_open(lumap_crew *crew, lumap_error *error) {
+  const uint64_t give_up = lumap_clock_ns() + LAST_THREADS_MS * NS_PER_MS;
+  int threads;
+  while ((threads = lumap_thread_count()) > 1 && lumap_clock_ns() < give_up)
+    lumap_sleep_until(lumap_clock_ns() + LOOK_AGAIN_MS * NS_PER_MS);
+  if (threads > 1)
+    return lumap_error_set(error, LUMAP_E_WORKER,
+                           "this process has %d other thread%s, which a copy of it would lack, with all that they hold "
+                           "locked: close and join the pools that run, or use the back-end \"process\"",
+                           threads - 1, threads > 2 ? "s" : "");
+  return open_crew(crew, error);
+}
+
+/* An interrupt may come between the caller's look and the wait, so that is never long. */
+static void fork_attend(lumap_crew *crew, uint64_t deadline_ns) {
+  uint64_t now = lumap_clock_ns(), left = deadline_ns > now ? (deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+  serve_round(crew->own, left < LONGEST_ROUND_MS ? (int)left : LONGEST_ROUND_MS);
+}
+
+/* In a copy the crew is there, but has nobody to wait for. */
+static bool is_abandoned(const process_crew *own) {
+  return own->poll < 0;
+}
+
+static void fork_stop(lumap_crew *crew) {
+  process_crew *own = crew->own;
+  if (is_abandoned(own)) return;
+  atomic_store(&own->stop, true);
+  for (mind_stop(own); !atomic_load(&own->all_stopped); mind_stop(own))
+    serve_round(own, LONGEST_ROUND_MS);
+}
+
+static void fork_close(lumap_crew *crew) {
+  process_crew *own = crew->own;
+  atomic_store(&own->closing, true);
+  while (!is_abandoned(own) && serve_round(own, LONGEST_ROUND_MS))
+    continue;
+  crew->own = NULL;
+  crew_free(own);
+}
+
+void lumap_process_crew_abandon(lumap_crew *crew) {
+  process_crew *own = crew->own;
+  for (int i = 0; i < own->count; i++)
+    lumap_offspring_abandon(&own->children[i]);
+  close(own->poll);
+  close(own->bell);
+  own->poll = own->bell = -1;
+}
+
+const lumap_backend lumap_backend_fork = {
+    .name = "fork",
+    .copies = true,
+    .open = fork_open,
+    .wake = process_wake,
+    .attend = fork_attend,
+    .stop = fork_stop,
+    .heed = process_heed,
+    .close = fork_close,
 };

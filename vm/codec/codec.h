@@ -67,6 +67,9 @@ enum {
 lumap_scope *lumap_scope_push(lua_State *L, bool writes);
 /* The scope at `index`, or an argument error. [-0, +0] */
 lumap_scope *lumap_scope_check(lua_State *L, int index);
+/* The next object of the log is the one on top, which the other side has as well: nothing is written. Before the first
+ * entry, in the same order on both sides. [-1, +0] */
+void lumap_scope_know(lua_State *L, int index);
 /* Pushes slot `slot` of the scope at `index`. [-0, +1] */
 void lumap_scope_push_slot(lua_State *L, int index, int slot);
 

@@ -43,6 +43,18 @@ lumap_scope *lumap_scope_check(lua_State *L, int index) {
   return luaL_checkudata(L, index, type_name);
 }
 
+void lumap_scope_know(lua_State *L, int index) {
+  lumap_scope *scope = lua_touserdata(L, index);
+  const void *object = lua_topointer(L, -1);
+  uint64_t offset = scope->log_size;
+  lumap_scope_push_slot(L, lua_absindex(L, index), LUMAP_SCOPE_OBJECTS);
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, (int)offset);
+  lua_pop(L, 1);
+  if (!lumap_map_set(&scope->map, object, offset << 8 | LUMAP_SCOPE_IS_CLASS)) luaL_error(L, "not enough memory");
+  scope->log_size++;
+}
+
 void lumap_scope_push_slot(lua_State *L, int index, int slot) {
   lumap_push_userdata_table(L, index);
   lua_rawgeti(L, -1, slot);

@@ -98,6 +98,18 @@ lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error);
 lumap_status lumap_process_start(const char *program, char *const *arguments, const int *descriptors, int count,
                                  pid_t *process, lumap_error *error);
 
+/* Threads of this process; 1 when nobody can tell. One that was joined may be counted for a moment longer. */
+int lumap_thread_count(void);
+
+/* Copies this process, of which only the calling thread goes on in the copy. There `*process` is 0, signals are as
+ * lumap_process_start leaves them, but those of a fault; nothing is left in any file's buffer, standard output is
+ * written line by line; and however the process exits, it does so by lumap_process_end: nothing that was registered
+ * for its end before runs. */
+lumap_status lumap_process_fork(pid_t *process, lumap_error *error);
+
+/* Ends this process: files are flushed, and nothing else is done. */
+void lumap_process_end(int exit_code);
+
 /* A descriptor that becomes readable when the process ends, or -1. */
 int lumap_process_watch(pid_t process);
 

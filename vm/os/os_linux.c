@@ -8,10 +8,12 @@
  */
 #include "os/os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -449,6 +451,70 @@ lumap_status lumap_process_start(const char *program, char *const *arguments, co
   posix_spawn_file_actions_destroy(&actions);
   if (failure) return lumap_error_system(error, failure, program);
   *process = started;
+  return LUMAP_E_OK;
+}
+
+int lumap_thread_count(void) {
+  int count = 0;
+  struct dirent *entry;
+  DIR *threads = opendir("/proc/self/task");
+  while (threads && (entry = readdir(threads)))
+    count += entry->d_name[0] != '.';
+  if (threads) closedir(threads);
+  return count ? count : 1;
+}
+
+void lumap_process_end(int exit_code) {
+  fflush(NULL);
+  _exit(exit_code);
+}
+
+static void end_copy(int exit_code, void *argument) {
+  (void)argument;
+  lumap_process_end(exit_code);
+}
+
+/* Handlers of the host are its own. Those of faults stay: without them a debugger or a sanitizer would tell nothing. */
+static void reset_signals(void) {
+  static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+  struct sigaction action;
+  sigset_t none;
+  for (int number = 1; number <= SIGRTMAX; number++) {
+    bool keeps = false;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+      keeps = keeps || kept[i] == number;
+    if (keeps || sigaction(number, NULL, &action)) continue;
+    if (action.sa_handler == SIG_DFL || ((number == SIGHUP || number == SIGQUIT) && action.sa_handler == SIG_IGN))
+      continue;
+    action = (struct sigaction){.sa_handler = SIG_DFL};
+    sigaction(number, &action, NULL);
+  }
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+lumap_status lumap_process_fork(pid_t *process, lumap_error *error) {
+  enum { LINE_ROOM = 1 << 16 };
+  sigset_t all, before;
+  pid_t made;
+  int number;
+  fflush(NULL); /* or both would write it */
+  /* No handler of the host runs in the copy. */
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  made = fork();
+  number = errno;
+  if (made == 0) {
+    char *lines = malloc(LINE_ROOM);
+    reset_signals();
+    /* Handlers for the end run in the reverse order of their registration, and this one leaves none to the others. */
+    on_exit(end_copy, NULL);
+    if (lines) setvbuf(stdout, lines, _IOLBF, LINE_ROOM);
+  } else {
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+  }
+  if (made < 0) return lumap_error_system(error, number, "cannot copy this process");
+  *process = made;
   return LUMAP_E_OK;
 }
 

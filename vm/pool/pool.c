@@ -234,6 +234,8 @@ void lumap_pool_join(lumap_pool *pool) {
   if (pool->joined) return;
   while (lumap_pool_pump(pool))
     continue;
+  while (!pool->terminated && !lumap_pool_is_idle(pool) && lumap_pool_attend(pool, LUMAP_FOREVER))
+    continue;
   pthread_mutex_lock(&pool->lock);
   while (pool->active > 0 && !pool->terminated)
     await_work(pool);
@@ -281,6 +283,12 @@ void lumap_pool_release(lumap_pool *pool) {
 
 bool lumap_pool_pump(lumap_pool *pool) {
   return pool->crew.backend->pump && pool->crew.backend->pump(&pool->crew);
+}
+
+bool lumap_pool_attend(lumap_pool *pool, uint64_t deadline_ns) {
+  if (!pool->crew.backend->attend) return false;
+  pool->crew.backend->attend(&pool->crew, deadline_ns);
+  return true;
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------------------------- */

@@ -70,6 +70,10 @@ void lumap_pool_release(lumap_pool *pool);
  * themselves. */
 bool lumap_pool_pump(lumap_pool *pool);
 
+/* Back-ends that need the caller's thread for it serve their workers until something has happened or the deadline is
+ * there; false when this one does not. */
+bool lumap_pool_attend(lumap_pool *pool, uint64_t deadline_ns);
+
 /* A new job, whose `event` is signalled by finished tasks and must outlive it. NULL without memory. */
 lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event);
 

@@ -115,10 +115,16 @@ static int core_new_list(lua_State *L) {
   return 1;
 }
 
-/* settings() -> { worker_count, backend, ignore_environment } as the host gave them */
+static const char settings_key;
+
+/* settings() -> { worker_count, backend, ignore_environment } as the host gave them; always the same table */
 static int core_settings(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &settings_key);
+  if (!lua_isnil(L, -1)) return 1;
   lua_createtable(L, 0, 3);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &settings_key);
   if (runtime->worker_count > 0) {
     lua_pushinteger(L, runtime->worker_count);
     lua_setfield(L, -2, "worker_count");
@@ -137,6 +143,15 @@ static int core_settings(lua_State *L) {
 static int core_direct(lua_State *L) {
   lua_pushboolean(L, lumap_layout_use(L, lua_toboolean(L, 1)));
   return 1;
+}
+
+void lumap_core_set_defaults(lua_State *L, const char *backend, int worker_count) {
+  core_settings(L);
+  lua_pushstring(L, backend);
+  lua_setfield(L, -2, "backend");
+  lua_pushinteger(L, worker_count);
+  lua_setfield(L, -2, "worker_count");
+  lua_pop(L, 1);
 }
 
 /* signal_name(number) -> string or nil */

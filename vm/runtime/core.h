@@ -25,6 +25,9 @@ void lumap_core_open_pool(lua_State *L);
  * have written it when they return. Before lumap_names_open. [-0, +0] */
 void lumap_core_open_output(lua_State *L);
 
+/* Changes the defaults of calls that core.settings() tells. [-0, +0] */
+void lumap_core_set_defaults(lua_State *L, const char *backend, int worker_count);
+
 /* The back-end of that name; NULL if this build has none. */
 const lumap_backend *lumap_core_find_backend(const char *name);
 

@@ -88,14 +88,22 @@ static int output_file_write(lua_State *L) {
 
 void lumap_core_open_output(lua_State *L) {
   int top = lua_gettop(L);
-  lua_pushcfunction(L, output_print);
-  lua_setglobal(L, "print");
+  /* In a copy of the caller's process a script may have put something else in their places. */
+  lua_getglobal(L, "print");
+  if (lua_iscfunction(L, -1)) {
+    lua_pushcfunction(L, output_print);
+    lua_setglobal(L, "print");
+  }
   lua_getglobal(L, "io");
   if (lua_istable(L, -1)) {
     lua_getfield(L, -1, "write");
     lua_getfield(L, -2, "output");
-    lua_pushcclosure(L, output_write, 2);
-    lua_setfield(L, -2, "write");
+    if (lua_iscfunction(L, -1) && lua_iscfunction(L, -2)) {
+      lua_pushcclosure(L, output_write, 2);
+      lua_setfield(L, -2, "write");
+    } else {
+      lua_pop(L, 2);
+    }
     luaL_getmetatable(L, LUA_FILEHANDLE);
     lua_getfield(L, -1, "__index");
     lua_getfield(L, -1, "write");

@@ -23,8 +23,12 @@ static const char *const job_type = "lumap.job";
 /* Slots of a job's own table. */
 enum { JOB_POOL = 1, JOB_SCOPE };
 
+/* Slots of a pool's own table. */
+enum { POOL_THREAD = 1 };
+
 typedef struct pool_object {
   lumap_pool *pool;
+  lumap_copy_host copy; /* of a pool of copies: what they find */
 } pool_object;
 
 typedef struct job_object {
@@ -48,7 +52,8 @@ static int pool_collect(lua_State *L) {
 }
 
 const lumap_backend *lumap_core_find_backend(const char *name) {
-  static const lumap_backend *const backends[] = {&lumap_backend_serial, &lumap_backend_thread, &lumap_backend_process};
+  static const lumap_backend *const backends[] = {&lumap_backend_serial, &lumap_backend_thread, &lumap_backend_process,
+                                                  &lumap_backend_fork};
   for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
     if (strcmp(backends[i]->name, name) == 0) return backends[i];
   return NULL;
@@ -97,6 +102,29 @@ static void check_depth(lua_State *L, const lumap_runtime *runtime, const lumap_
                runtime->depth);
 }
 
+/* Copies run on a thread of their own: the one that makes them is in the midst of something. The pool's object is on
+   top.
+   [-0, +0] */
+static lumap_copy_host *prepare_copies(lua_State *L, lumap_runtime *runtime, pool_object *self) {
+  if (!runtime->copy_executor) luaL_error(L, "this state cannot be copied");
+  lumap_push_userdata_table(L, -1);
+  self->copy = (lumap_copy_host){runtime, lua_newthread(L)};
+  lua_rawseti(L, -2, POOL_THREAD);
+  lua_pop(L, 1);
+  return &self->copy;
+}
+
+/* share(table): what the copies of this process find. */
+static int pool_share(lua_State *L) {
+  pool_object *self = luaL_checkudata(L, 1, pool_type);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  if (!self->copy.L) return luaL_error(L, "this pool has no copies");
+  lua_settop(self->copy.L, 0);
+  lua_settop(L, 2);
+  lua_xmove(L, self->copy.L, 1);
+  return 0;
+}
+
 /* pool(backend, workers, init or nil, memory_limit or nil, max_tasks or nil) -> pool */
 static int core_pool(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
@@ -131,6 +159,10 @@ static int core_pool(lua_State *L) {
   setup = lumap_new_object(L, sizeof *setup, "lumap.setup");
   write_setup(L, runtime, setup, 3, memory_limit);
   self = lumap_new_object(L, sizeof *self, pool_type);
+  if (options.backend->copies) {
+    options.executor = runtime->copy_executor;
+    options.host = prepare_copies(L, runtime, self);
+  }
   lumap_bytes_move(&options.setup, setup);
   self->pool = lumap_pool_open(&options, &error);
   if (self->pool) return 1;
@@ -273,6 +305,22 @@ static int job_classes(lua_State *L) {
   return 0;
 }
 
+/* know(list): workers have these objects, as copies of the process. Before the first chunk. */
+static int job_know(lua_State *L) {
+  size_t count;
+  int scope;
+  check_job(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  push_scope(L);
+  scope = lua_gettop(L);
+  count = lumap_rawlen(L, 2);
+  for (size_t i = 1; i <= count; i++) {
+    lua_rawgeti(L, 2, (int)i);
+    lumap_scope_know(L, scope);
+  }
+  return 0;
+}
+
 /* Hands over what the log has gained, and returns how many bytes that is. [-0, +0] */
 static size_t seal_log(lua_State *L, job_object *self) {
   lumap_scope *scope = push_scope(L);
@@ -412,6 +460,7 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
     pumped = lumap_core_pump(runtime, self->job->pool);
     if (pumped) continue;
     if (deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
+    if (lumap_pool_attend(self->job->pool, deadline)) continue;
     woken = lumap_event_wait(&runtime->event, key, deadline) == LUMAP_E_OK;
   }
 }
@@ -609,29 +658,21 @@ static int job_abort(lua_State *L) {
 void lumap_core_open_pool(lua_State *L) {
   static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
   static const luaL_Reg pool_methods[] = {
-      {"close", pool_close},         {"terminate", pool_terminate}, {"join", pool_join}, {"is_idle", pool_is_idle},
-      {"abandoned", pool_abandoned}, {"is_closed", pool_is_closed}, {"job", pool_job},   {NULL, NULL},
+      {"close", pool_close}, {"terminate", pool_terminate}, {"join", pool_join},           {"is_idle", pool_is_idle},
+      {"share", pool_share}, {"abandoned", pool_abandoned}, {"is_closed", pool_is_closed}, {"job", pool_job},
+      {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"limits", job_limits},
-      {"wake_below", job_wake_below},
-      {"define", job_define},
-      {"globals", job_globals},
-      {"classes", job_classes},
-      {"paths", job_paths},
-      {"begin", job_begin},
-      {"numbers", job_numbers},
-      {"values", job_values},
-      {"submit", job_submit},
-      {"collect", job_collect},
-      {"poll", job_poll},
-      {"results", job_results},
-      {"death", job_death},
-      {"outstanding", job_outstanding},
-      {"cancel", job_cancel},
-      {"abort", job_abort},
-      {"close", job_close},
-      {NULL, NULL},
+      {"limits", job_limits},   {"wake_below", job_wake_below},
+      {"define", job_define},   {"globals", job_globals},
+      {"classes", job_classes}, {"paths", job_paths},
+      {"know", job_know},       {"begin", job_begin},
+      {"numbers", job_numbers}, {"values", job_values},
+      {"submit", job_submit},   {"collect", job_collect},
+      {"poll", job_poll},       {"results", job_results},
+      {"death", job_death},     {"outstanding", job_outstanding},
+      {"cancel", job_cancel},   {"abort", job_abort},
+      {"close", job_close},     {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);

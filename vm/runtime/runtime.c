@@ -91,6 +91,7 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   runtime = calloc(1, sizeof *runtime);
   if (!runtime) goto no_memory;
   runtime->executor = options->executor;
+  runtime->copy_executor = options->copy_executor;
   runtime->worker = options->worker;
   runtime->depth = options->depth;
   runtime->control = options->control;
@@ -144,6 +145,18 @@ void lumap_runtime_ease(lumap_runtime *runtime) {
 bool lumap_runtime_relieve(lumap_runtime *runtime) {
   lua_gc(runtime->L, LUA_GCCOLLECT, 0);
   return !is_half_full(runtime);
+}
+
+void lumap_runtime_become_worker(lumap_runtime *runtime, lua_State *L, int number, lumap_control *control) {
+  runtime->worker = number;
+  runtime->depth++;
+  runtime->control = control;
+  runtime->generator.item = &control->index;
+  lumap_generator_end(&runtime->generator);
+  lumap_generator_scramble(&runtime->generator, lumap_entropy(), (uint64_t)number);
+  atomic_store(&runtime->interrupted, false);
+  lumap_core_set_defaults(L, "serial", 1);
+  lumap_core_open_output(L);
 }
 
 void lumap_runtime_close(lumap_runtime *runtime) {

@@ -28,6 +28,7 @@ typedef struct lumap_runtime {
   lumap_heap *heap;      /* the state's memory; NULL: the host's allocator gives it */
   uint64_t memory_limit; /* 0: none */
   const lumap_executor *executor;
+  const lumap_executor *copy_executor;
   int worker;             /* number of the worker that this state is, from 1; 0: a main state */
   lumap_control *control; /* the worker's; NULL in a main state */
   void *self;             /* the executor's own part of the worker; NULL in a main state */
@@ -56,7 +57,8 @@ typedef struct lumap_runtime {
 
 typedef struct lumap_runtime_options {
   lumap_state_options state;
-  const lumap_executor *executor; /* what workers run; borrowed */
+  const lumap_executor *executor;      /* what workers run; borrowed */
+  const lumap_executor *copy_executor; /* the same for copies of the process; NULL: there are none */
   int worker;
   int depth;
   lumap_control *control;
@@ -66,6 +68,15 @@ typedef struct lumap_runtime_options {
   uint64_t memory_limit;         /* see lumap_runtime_limit; 0: none */
   bool stop_signal;
 } lumap_runtime_options;
+
+/* What a worker that is a copy of the process finds: the host of its executor. */
+typedef struct lumap_copy_host {
+  lumap_runtime *runtime; /* the caller's */
+  lua_State *L;           /* a thread of its state, with the table that the caller hands over on the stack */
+} lumap_copy_host;
+
+/* In such a copy: the runtime is worker `number`'s from now on. May raise. */
+void lumap_runtime_become_worker(lumap_runtime *runtime, lua_State *L, int number, lumap_control *control);
 
 /* Opens a state with all of Lumap in it. NULL on failure. */
 lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error);

@@ -41,6 +41,17 @@ static int task_enter(lua_State *L) {
   return 0;
 }
 
+/* know(scope, list): objects that the caller knows by the same numbers. Before anything is read. */
+static int task_know(lua_State *L) {
+  size_t count = lumap_rawlen(L, 2);
+  lumap_scope_check(L, 1);
+  for (size_t i = 1; i <= count; i++) {
+    lua_rawgeti(L, 2, (int)i);
+    lumap_scope_know(L, 1);
+  }
+  return 0;
+}
+
 static int read_log(lua_State *L) {
   lumap_task *task = to_task(L);
   uint32_t read = (uint32_t)lua_tonumber(L, 3), number = 0;
@@ -298,6 +309,7 @@ void lumap_task_api_open(lua_State *L) {
       {"info", task_info},
       {"scope", task_scope},
       {"enter", task_enter},
+      {"know", task_know},
       {"log", task_log},
       {"entry", task_entry},
       {"items", task_items},

@@ -202,8 +202,12 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   worker *self = calloc(1, sizeof *self);
   lumap_runtime *parent = host;
   setup_parts parts = {0};
-  lumap_runtime_options options = {
-      .executor = &lumap_worker_executor, .worker = number, .control = control, .worker_count = 1, .backend = "serial"};
+  lumap_runtime_options options = {.executor = &lumap_worker_executor,
+                                   .copy_executor = &lumap_copy_executor,
+                                   .worker = number,
+                                   .control = control,
+                                   .worker_count = 1,
+                                   .backend = "serial"};
   preparing p = {self, &parts, parent != NULL};
   lumap_status status = LUMAP_E_NOMEM;
   int code;

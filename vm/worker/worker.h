@@ -12,4 +12,7 @@
 
 extern const lumap_executor lumap_worker_executor;
 
+/* The same for workers that are copies of the caller's process (back-end "fork"): its host is a lumap_copy_host. */
+extern const lumap_executor lumap_copy_executor;
+
 #endif

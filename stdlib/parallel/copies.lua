@@ -1,0 +1,102 @@
+-- SPDX-License-Identifier: MIT
+--
+-- copies.lua - the caller's half of a call on the back-end "fork". Workers are copies of this process, so the function,
+-- its upvalues and a list of items are simply there: they are handed over in a table that each copy finds at the same
+-- place. What is encoded: results, items that a source gives later, and folded values.
+--
+-- What a result refers to shall be the caller's own object when it arrives, its class above all. So functions and
+-- classes that can be found from what is handed over get numbers before the first copy is made.
+
+local compat = require "lumap.compat"
+
+local copies = {}
+
+-- How much is looked at for that: all of an ordinary script, and a few milliseconds' worth of one with a big heap.
+-- From the nearest on, so that what a function reaches directly is found whatever lies behind.
+local MOST_VISITED = 20000
+local MOST_FIELDS = 500
+
+local getmetatable, getupvalue, environment_of = debug.getmetatable, debug.getupvalue, compat.environment_of
+
+--- Functions, metatables and tables that look like classes, as far as they are found from `roots`.
+local function find_objects(roots)
+  local queue, seen, found, last = {}, {}, {}, 0
+
+  local function visit(value, is_metatable)
+    local kind = type(value)
+    if kind ~= "table" and kind ~= "function" then return end
+    if is_metatable and seen[value] ~= "found" then
+      seen[value] = "found"
+      found[#found + 1] = value
+    end
+    if seen[value] then return end
+    seen[value] = true
+    last = last + 1
+    queue[last] = value
+  end
+
+  local function visit_function(fn)
+    if seen[fn] ~= "found" then found[#found + 1] = fn end
+    seen[fn] = "found"
+    if environment_of then visit(environment_of(fn)) end
+    for i = 1, 255 do
+      local name, value = getupvalue(fn, i)
+      if not name then return end
+      visit(value)
+    end
+  end
+
+  local function visit_table(list)
+    local fields = 0
+    if rawget(list, "__index") ~= nil then visit(list, true) end
+    for key, value in next, list do
+      visit(key)
+      visit(value)
+      local meta = type(value) == "userdata" and getmetatable(value)
+      if meta then visit(meta, true) end
+      fields = fields + 1
+      if fields >= MOST_FIELDS then break end
+    end
+  end
+
+  for i = 1, #roots do visit(roots[i]) end
+  local at = 1
+  while at <= last and at <= MOST_VISITED do
+    local value = queue[at]
+    queue[at] = nil
+    local meta = getmetatable(value)
+    if type(meta) == "table" then
+      visit(meta, true)
+      -- Its own fields, although it is "found" by now.
+      if not queue[meta] then
+        queue[meta], last = true, last + 1
+        queue[last] = meta
+      end
+    end
+    if type(value) == "function" then visit_function(value) else visit_table(value) end
+    at = at + 1
+  end
+  return found
+end
+
+--- Hands over what the call needs.
+function copies.share(call, fn, opts)
+  local pool, source = call.pool, call.source
+  local shared = {
+    fn = fn,
+    plan = call.plan,
+    fold = call.fold,
+    init = pool.own_init,
+    memory_limit = pool.own_memory_limit,
+    globals = type(opts.globals) == "table" and opts.globals or nil,
+  }
+  if source.list then
+    shared.items = source.list
+    call.plan.held, call.plan.spread = true, source.spread
+  end
+  shared.known = find_objects { fn, call.fold, shared.items, _G, package.loaded }
+  call.job:know(shared.known)
+  pool.core:share(shared)
+end
+
+return copies
