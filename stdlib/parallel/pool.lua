@@ -15,11 +15,24 @@ local verbs = require "parallel.verbs"
 local Pool = { __name = "parallel.Pool" }
 Pool.__index = Pool
 
+--- What a pool remembers of its calls. It is kept by the userdata, so that whoever tries to send a pool is told of the
+--- pool, and not of what some call of it holds.
+local function state_of(self) return self.core:state() end
+
 --- What stats tells, before anything was done.
 local function no_counts()
   return {
     items = 0, failed = 0, chunks = 0, deaths = 0, timeouts = 0, busy = 0, bytes_sent = 0, bytes_received = 0,
   }
+end
+
+local function init_state(state)
+  state.counts = no_counts()
+  state.pending = {} -- futures that are not done, as far as anybody has looked
+  state.watched = {} -- those of them that must be looked at whenever there is an occasion
+  state.raised = {} -- { error } of callbacks, to be raised by who asks next
+  state.open = setmetatable({}, { __mode = "k" }) -- calls that may still send chunks; iterators may be dropped
+  state.cursor = 0
 end
 
 --- Starts workers. `opts` have been checked.
@@ -33,13 +46,9 @@ local function start(opts, level)
     local refused = type(made) == "string" and made:find("cannot send", 1, true)
     Error.new({ kind = refused and "encode" or "init", message = made }):raise()
   end
+  init_state(made:state())
   return setmetatable({
     core = made,
-    counts = no_counts(),
-    pending = {}, -- futures that are not done, as far as anybody has looked
-    watched = {}, -- those of them that must be looked at whenever there is an occasion
-    raised = {}, -- { error } of callbacks, to be raised by who asks next
-    cursor = 0,
     workers = workers,
     backend = backend,
     -- Only that there is one: a warm pool is found by its init function, which it must not keep alive.
@@ -84,7 +93,7 @@ local warm_by_init = setmetatable({}, { __mode = "k" })
 --- Ends the warm pools that nobody uses: a process with threads cannot be copied.
 local function end_unused(pools)
   for key, pool in pairs(pools) do
-    if pool.backend ~= "serial" and not next(pool.open) and pool.core:is_idle() then
+    if pool.backend ~= "serial" and not next(state_of(pool).open) and pool.core:is_idle() then
       pools[key] = nil
       pool:close()
       pool:join()
@@ -164,35 +173,28 @@ end
 
 -- ---- calls and futures ------------------------------------------------------------
 
--- Pool -> calls that may still send chunks; iterators may be dropped. Not in the pool: who tries to send one shall hear
--- of the pool, and not of what some call of it holds.
-local open = setmetatable({}, { __mode = "k" })
-
 --- A call was started, and may send chunks until it is closed.
-function Pool:know_call(call)
-  open[self] = open[self] or setmetatable({}, { __mode = "k" })
-  open[self][call] = true
-end
+function Pool:know_call(call) state_of(self).open[call] = true end
 
 --- After close the workers are told to end when no call can send any more.
 function Pool:close_when_idle()
-  if self.closed and not (open[self] and next(open[self])) then self.core:close() end
+  if self.closed and not next(state_of(self).open) then self.core:close() end
 end
 
 function Pool:forget_call(call)
-  if open[self] then open[self][call] = nil end
+  state_of(self).open[call] = nil
   self:close_when_idle()
 end
 
 --- Holds a future until it is done.
 function Pool:keep(future)
-  local pending = self.pending
+  local pending = state_of(self).pending
   future.slot = #pending + 1
   pending[future.slot] = future
 end
 
 function Pool:drop(future)
-  local slot, pending = future.slot, self.pending
+  local slot, pending = future.slot, state_of(self).pending
   if not slot then return end
   local last = pending[#pending]
   pending[slot], last.slot = last, slot
@@ -203,23 +205,23 @@ end
 function Pool:watch(future)
   if future.watched then return end
   future.watched = true
-  self.watched[#self.watched + 1] = future
+  state_of(self).watched[#state_of(self).watched + 1] = future
 end
 
 --- Is there a watched future, other than that of the call?
 function Pool:is_watching(call)
-  local watched = self.watched
+  local watched = state_of(self).watched
   return #watched > 1 or (#watched == 1 and watched[1].call ~= call)
 end
 
-function Pool:keep_error(failure) self.raised[#self.raised + 1] = { failure } end
+function Pool:keep_error(failure) state_of(self).raised[#state_of(self).raised + 1] = { failure } end
 
 --- Looks at the watched futures: gets them on, and runs the callbacks of those that are done.
 function Pool:attend()
-  if self.attending or #self.watched == 0 then return end
-  self.attending = true
-  local list = self.watched
-  self.watched = {}
+  if state_of(self).attending or #state_of(self).watched == 0 then return end
+  state_of(self).attending = true
+  local list = state_of(self).watched
+  state_of(self).watched = {}
   for i = 1, #list do
     local future = list[i]
     future.watched = nil
@@ -227,7 +229,7 @@ function Pool:attend()
     if not future.call.supplying then ok, done = pcall(future.advance, future, 0, "poll") end
     if not ok then self:keep_error(done) elseif not done then self:watch(future) end
   end
-  self.attending = false
+  state_of(self).attending = false
 end
 
 -- How many pending futures each question looks at: more than the one that it may add.
@@ -239,17 +241,17 @@ function Pool:ask()
   self:raise_kept()
   self:attend()
   for _ = 1, REVIEWED do
-    local count = #self.pending
+    local count = #state_of(self).pending
     if count == 0 then break end
-    self.cursor = self.cursor % count + 1
-    local future = self.pending[self.cursor]
+    state_of(self).cursor = state_of(self).cursor % count + 1
+    local future = state_of(self).pending[state_of(self).cursor]
     if not future.call.supplying then future:advance(0, "poll") end
   end
 end
 
 --- Raises what a callback raised before, if any did.
 function Pool:raise_kept()
-  local kept = table.remove(self.raised, 1)
+  local kept = table.remove(state_of(self).raised, 1)
   if kept then error(kept[1], 0) end
 end
 
@@ -257,7 +259,7 @@ end
 
 --- Adds to what stats tells.
 function Pool:count(name, n)
-  local counts = self.counts
+  local counts = state_of(self).counts
   counts[name] = counts[name] + n
 end
 
@@ -319,8 +321,8 @@ end
 function Pool:stats()
   check_self(self, "stats", 1)
   self:ask()
-  local stats = { workers = self.workers, backend = self.backend, pending = #self.pending }
-  for name, value in pairs(self.counts) do stats[name] = value end
+  local stats = { workers = self.workers, backend = self.backend, pending = #state_of(self).pending }
+  for name, value in pairs(state_of(self).counts) do stats[name] = value end
   stats.abandoned = self.core:abandoned()
   return stats
 end
@@ -338,7 +340,7 @@ end
 function Pool:join()
   check_self(self, "join", 1)
   if not self.closed then error("'join' on a pool that is not closed: call close or terminate first", 2) end
-  while self.pending[1] do self.pending[1]:advance() end
+  while state_of(self).pending[1] do state_of(self).pending[1]:advance() end
   self.core:close()
   self.core:join()
   self:raise_kept()

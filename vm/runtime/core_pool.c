@@ -191,6 +191,13 @@ static int pool_is_idle(lua_State *L) {
   return 1;
 }
 
+/* state() -> a table that is the pool's own and goes with it */
+static int pool_state(lua_State *L) {
+  check_pool(L);
+  lumap_push_userdata_table(L, 1);
+  return 1;
+}
+
 static int pool_is_closed(lua_State *L) {
   lua_pushboolean(L, lumap_pool_is_closed(check_pool(L)));
   return 1;
@@ -658,9 +665,11 @@ static int job_abort(lua_State *L) {
 void lumap_core_open_pool(lua_State *L) {
   static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
   static const luaL_Reg pool_methods[] = {
-      {"close", pool_close}, {"terminate", pool_terminate}, {"join", pool_join},           {"is_idle", pool_is_idle},
-      {"share", pool_share}, {"abandoned", pool_abandoned}, {"is_closed", pool_is_closed}, {"job", pool_job},
-      {NULL, NULL},
+      {"close", pool_close}, {"terminate", pool_terminate},
+      {"join", pool_join},   {"is_idle", pool_is_idle},
+      {"share", pool_share}, {"abandoned", pool_abandoned},
+      {"state", pool_state}, {"is_closed", pool_is_closed},
+      {"job", pool_job},     {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
       {"limits", job_limits},   {"wake_below", job_wake_below},
