@@ -49,8 +49,9 @@ typedef enum lumap_result {
 enum {
   LUMAP_IGNORE_ENVIRONMENT = 1, /* as `lua -E`: LUA_PATH, LUA_CPATH and LUMAP_* are not read */
   LUMAP_STOP_SIGNAL = 2         /* the runtime may install a handler for one real-time signal, with which it
-                                   stops a worker thread in mid item; without it such a thread is waited
-                                   out, then given up */
+                                   ends what a worker thread runs: an item that is over its time, is
+                                   cancelled, or is still there at the end. Without it such a thread is
+                                   waited out for two seconds and then given up: it goes on, for nobody */
 };
 
 /* Allocator of the main state, with the meaning of lua_Alloc: new_size 0 frees; never called concurrently for one

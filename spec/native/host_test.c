@@ -4,6 +4,7 @@
  * worker program.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -127,6 +128,24 @@ static void an_interrupt_ends_a_parallel_call(void) {
   close(self.pipe[1]);
 }
 
+/* The flag was not given, so no handler is installed: the item is over its time all the same. */
+static void without_the_signal_a_thread_is_given_up(void) {
+  lumap *runtime = open_with("thread");
+  CHECK_SO_FAR();
+  CHECK(run(runtime,
+            "local pool = parallel.ThreadPool(1)\n"
+            "local list = pool:map(function(x) if x == 2 then parallel.sleep(4) end return x end, { 1, 2, 3 },\n"
+            "  { timeout = 0.1, errors = 'collect', chunk = 1 })\n"
+            "assert(list[1] == 1 and list[3] == 3 and list.errors[2].kind == 'timeout')\n"
+            "assert(pool:stats().abandoned == 1)") == LUMAP_OK,
+        "%s", lumap_error_message(runtime));
+  for (int i = SIGRTMIN; i <= SIGRTMAX; i++) {
+    struct sigaction action;
+    CHECK(sigaction(i, NULL, &action) != 0 || action.sa_handler == SIG_DFL, "signal %d has a handler", i);
+  }
+  lumap_close(runtime);
+}
+
 /* An allocator that gives no more than a budget. */
 typedef struct budget {
   size_t left;
@@ -211,6 +230,7 @@ int main(int argc, char **argv) {
       TEST(errors_are_told),
       TEST(a_backend_that_is_not_there_is_refused),
       TEST(an_interrupt_ends_a_parallel_call),
+      TEST(without_the_signal_a_thread_is_given_up),
       TEST(lack_of_memory_is_an_ordinary_error),
       TEST(lack_of_memory_does_not_spoil_cdata),
   };
