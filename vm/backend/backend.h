@@ -42,6 +42,7 @@ typedef struct lumap_worker {
   lumap_crew *crew;                 /* fixed */
   _Atomic(lumap_control *) control; /* of who sits there now; what was here before lasts as long as the crew. In shared
                                        memory for a process */
+  bool rested;                      /* the pool's lock: nothing came since it was told to rest */
   lumap_list mailbox;               /* the pool's lock: tasks for this worker alone (LUMAP_TASK_END) */
   void *own;                        /* the back-end's own part */
 } lumap_worker;
@@ -55,7 +56,7 @@ typedef struct lumap_executor {
   /* Runs a task: replaces its payload, fills `outcome` and what follows. False: the state is not good any more and
    * must be closed. */
   bool (*run)(void *self, lumap_task *task);
-  /* A call is over. */
+  /* A call is over. Call 0: there has been nothing to do for LUMAP_REST_AFTER_MS. */
   void (*forget)(void *self, uint32_t call_id);
   /* Makes what runs end soon by raising an error in it. Called in a signal handler on the worker's own thread, only
    * while run() is on its stack, perhaps many times. `context` is the handler's third argument: then nothing of another
@@ -120,6 +121,9 @@ struct lumap_crew {
   lumap_worker *workers; /* worker_count of them; the pool's memory */
   void *own;             /* the back-end's own part */
 };
+
+/* A worker without work is told to rest after this time, once. */
+enum { LUMAP_REST_AFTER_MS = 1000 };
 
 /* How many tasks a process worker holds at most: one that it runs, one that waits in its channel. */
 enum { LUMAP_PROCESS_WINDOW = 2 };

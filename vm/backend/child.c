@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,13 +218,22 @@ static bool introduce(child *self, lumap_error *error) {
   return true;
 }
 
+/* Between calls: waits for the next frame, and rests when it does not come soon. Within a call that would cost each
+   task a system call. */
+static void await_call(child *self) {
+  struct pollfd channel = {.fd = LUMAP_CHILD_CHANNEL, .events = POLLIN};
+  if (!self->calls && poll(&channel, 1, LUMAP_REST_AFTER_MS) == 0) lumap_seat_forget(&self->seat, 0);
+}
+
 static int serve(child *self) {
   lumap_frame_head greeting = {.type = LUMAP_FRAME_GREETING, .number = (int32_t)getpid()};
   lumap_error error = {0};
   bool good = send_frame(self, &greeting, NULL, NULL) && (self->seat.host || introduce(self, &error)) &&
               lumap_seat_open(&self->seat, &error) == LUMAP_E_OK && send_ready(self, &error);
   while (good) {
-    lumap_frame_step step = next_frame(self, &error);
+    lumap_frame_step step;
+    await_call(self);
+    step = next_frame(self, &error);
     if (step == LUMAP_FRAME_CLOSED) return EXIT_SERVED;
     good = step == LUMAP_FRAME_WHOLE && obey(self, &error);
     if (good && self->retires) return EXIT_SERVED;

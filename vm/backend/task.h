@@ -42,7 +42,8 @@ typedef enum lumap_outcome {
 
 typedef enum lumap_task_kind {
   LUMAP_TASK_CHUNK,
-  LUMAP_TASK_END, /* a call is over: drop what is kept for it. Has a call_id and no call. */
+  LUMAP_TASK_END, /* a call is over: drop what is kept for it. Has a call_id and no call. Call 0: the worker has had
+                     nothing to do for a while, and may give back what it does not need */
 } lumap_task_kind;
 
 typedef struct lumap_log_entry {

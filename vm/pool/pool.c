@@ -122,21 +122,34 @@ static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker) {
 }
 
 /* Under the lock, which is not held meanwhile: what is signalled from now on ends the wait. */
-static void await_work(lumap_pool *pool) {
+static void await_work(lumap_pool *pool, uint64_t deadline_ns) {
   uint32_t key = lumap_event_key(&pool->work);
   pthread_mutex_unlock(&pool->lock);
-  lumap_event_wait(&pool->work, key, LUMAP_FOREVER);
+  lumap_event_wait(&pool->work, key, deadline_ns);
   pthread_mutex_lock(&pool->lock);
+}
+
+/* Under the lock, for a worker that finds nothing to do: what tells it to rest, once that is due. NULL: not yet, or it
+   does already, or there is no memory. */
+static lumap_task *rest_if_due(lumap_worker *worker, uint64_t rest_at) {
+  if (worker->rested || lumap_clock_ns() < rest_at) return NULL;
+  worker->rested = true;
+  return lumap_task_new(LUMAP_TASK_END, NULL);
 }
 
 static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   lumap_pool *pool = self;
+  uint64_t rest_at = 0;
   lumap_task *task;
   pthread_mutex_lock(&pool->lock);
   for (;;) {
     task = next_task(pool, worker);
+    if (task) worker->rested = false;
     if (task || !wait || (pool->closed && pool->active == 0) || pool->terminated) break;
-    await_work(pool);
+    if (rest_at == 0) rest_at = lumap_clock_ns() + LUMAP_REST_AFTER_MS * UINT64_C(1000000);
+    task = rest_if_due(worker, rest_at);
+    if (task) break;
+    await_work(pool, worker->rested ? LUMAP_FOREVER : rest_at);
   }
   pthread_mutex_unlock(&pool->lock);
   return task;
@@ -238,7 +251,7 @@ void lumap_pool_join(lumap_pool *pool) {
     continue;
   pthread_mutex_lock(&pool->lock);
   while (pool->active > 0 && !pool->terminated)
-    await_work(pool);
+    await_work(pool, LUMAP_FOREVER);
   pthread_mutex_unlock(&pool->lock);
   pool->crew.backend->close(&pool->crew);
   pool->joined = true;

@@ -134,6 +134,11 @@ lumap_status lumap_runtime_limit(lumap_runtime *runtime, uint64_t bytes, lumap_e
   return LUMAP_E_OK;
 }
 
+void lumap_runtime_rest(lumap_runtime *runtime) {
+  lua_gc(runtime->L, LUA_GCCOLLECT, 0);
+  if (runtime->heap) lumap_heap_trim(runtime->heap);
+}
+
 static bool is_half_full(const lumap_runtime *runtime) {
   return runtime->memory_limit > 0 && lumap_heap_used(runtime->heap) > runtime->memory_limit / 2;
 }

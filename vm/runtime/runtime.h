@@ -92,6 +92,10 @@ void lumap_runtime_ease(lumap_runtime *runtime);
  * finalizer raises. */
 bool lumap_runtime_relieve(lumap_runtime *runtime);
 
+/* The state has nothing to do: collects its garbage, and gives what is free back to the system. May raise what a
+ * finalizer raises. */
+void lumap_runtime_rest(lumap_runtime *runtime);
+
 /* Ends the pools, closes the state and frees. NULL is fine. */
 void lumap_runtime_close(lumap_runtime *runtime);
 

@@ -1,0 +1,55 @@
+-- SPDX-License-Identifier: MIT
+--
+-- A worker that has had nothing to do for a while gives back the memory that it does not need.
+
+local it, assert = it, assert
+require("spec.support.globals")()
+
+local backends = require("spec.support.backends")
+local interpreter = require("spec.support.interpreter")
+local parallel = require("parallel")
+
+-- There, freed memory is the sanitizer's.
+if interpreter.sanitized then
+  return
+end
+
+local function resident_kb(pid)
+  for line in io.lines(("/proc/%s/status"):format(pid)) do
+    local kb = line:match("^VmRSS:%s+(%d+)")
+    if kb then
+      return tonumber(kb)
+    end
+  end
+end
+
+local function own_pid()
+  return io.open("/proc/self/stat"):read("*l"):match("^%d+")
+end
+
+--- Touches at least 40 MB, in small blocks and a big one, and drops it.
+local function use_much()
+  local list = {}
+  for i = 1, 400000 do
+    list[i] = { i }
+  end
+  return #list
+end
+
+backends.each(function(with)
+  it("gives back what it does not need when it has nothing to do", function()
+    local pool = parallel.pool(with())
+    local pid = pool:apply(own_pid)
+    local before = resident_kb(pid)
+    assert.equal(400000, pool:apply(use_much))
+    assert.is_true(resident_kb(pid) - before > 20000)
+    local deadline = parallel.clock() + 60
+    while resident_kb(pid) - before > 10000 and parallel.clock() < deadline do
+      parallel.sleep(0.05)
+    end
+    assert.is_true(resident_kb(pid) - before <= 10000, ("%d KB"):format(resident_kb(pid) - before))
+    assert.equal(9, pool:apply(math.max, 3, 9)) -- and works on
+    pool:close()
+    pool:join()
+  end)
+end, backends.concurrent, 1)
