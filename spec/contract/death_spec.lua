@@ -301,20 +301,6 @@ backends.each(function(with)
       end
     end)
 
-    it("workers that are killed before their first item cost no item", function()
-      local before = census.children()
-      local fresh = parallel.pool(with({ workers = 3 }))
-      for pid in pairs(census.children()) do
-        if not before[pid] then
-          processes.signal(pid, "KILL")
-          processes.await_end(pid)
-        end
-      end
-      assert_works(fresh)
-      fresh:close()
-      fresh:join()
-    end)
-
     it("a worker that is killed while a large item is on its way to it", function()
       -- Far more than a channel holds, so that the death comes in the middle of it.
       local big = ("x"):rep(8 * 1024 * 1024)

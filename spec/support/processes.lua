@@ -29,10 +29,10 @@ function processes.runs(pid)
   return state ~= nil and state ~= "Z" and state ~= "X"
 end
 
---- Sends a signal to a process.
+--- Sends a signal to a process, if it is still there.
 ---@param signal string name or number, as kill(1) takes it
 function processes.signal(pid, signal)
-  os.execute(("kill -%s %d"):format(signal, pid))
+  os.execute(("kill -%s %d 2>/dev/null"):format(signal, pid))
 end
 
 --- Returns when the process has ended.
