@@ -132,11 +132,11 @@ static int pack_mixed(lua_State *L, int index, size_t count, unsigned char *memo
     int64_t integer;
     double number;
     lua_rawgeti(L, index, (int)(i + 1));
+    if (lua_type(L, -1) != LUA_TNUMBER) break;
     if (lumap_is_integer(L, -1, &integer)) {
       if (integer < -exact || integer > exact) break;
       number = (double)integer;
     } else {
-      if (lua_type(L, -1) != LUA_TNUMBER) break;
       number = lua_tonumber(L, -1);
       if (is_whole(number)) break;
     }
