@@ -345,6 +345,8 @@ static void get_fields(lumap_decoder *d, const lumap_table *memory, const known_
       lua_rawset(L, table);
     }
   }
+  /* The table may have served as a metatable already, of a value in it. */
+  if (shape) lumap_table_forget_absent((lumap_table *)(uintptr_t)memory);
 }
 
 /* Makes the shape that the next bytes name, read if it is new, the decoder's current one. */

@@ -185,10 +185,6 @@ bool lumap_table_copy_keys(lumap_table *table, const lumap_table *model) {
 #endif
   }
   table->free_top = table->nodes + (model->free_top - model->nodes);
-#if LUMAP_VM_IS_LUAJIT
-  table->absent = 0;
-#else
-  table->absent &= 0x80;
-#endif
+  lumap_table_forget_absent(table);
   return true;
 }

@@ -313,6 +313,15 @@ static inline bool lumap_table_has_room(const lumap_table *table) {
 
 #endif
 
+/* A key that names a metamethod got a value past the API: what the VM noted as absent may be there. */
+static inline void lumap_table_forget_absent(lumap_table *table) {
+#if LUMAP_VM_IS_LUAJIT
+  table->absent = 0;
+#else
+  table->absent &= 0x80;
+#endif
+}
+
 /* A number of the caller's own, kept in the table until the collector runs. For tables that lumap_table_has_room tells
  * of: the collector has no use for its link to the next one then, and sets it before it has. */
 static inline uintptr_t lumap_table_number(const lumap_table *table) {
