@@ -20,7 +20,7 @@
 /* Values on the Lua stack: a few a level of nesting. */
 enum { STACK_NEEDED = LUMAP_DEPTH_ALLOWED * 8 + 40 };
 
-static const char encoder_key, spare_key;
+static const char encoders_key, weak_key;
 static const char *const type_name = "lumap.encoder";
 
 /* ---- the encoder's life ------------------------------------------------------------------------------------- */
@@ -42,62 +42,114 @@ static lumap_encoder *push_new(lua_State *L) {
   return lumap_new_object(L, sizeof(lumap_encoder), type_name);
 }
 
-/* The state's encoder; another one while a pack function that the first one called encodes something itself. [-0, +1]
- */
+/* The state's first encoder that is free: those before it are taken by messages whose pack functions encode something
+   themselves. [-0, +1] */
 static lumap_encoder *push_encoder(lua_State *L) {
-  lumap_encoder *e;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &encoder_key);
-  e = lua_touserdata(L, -1);
-  if (e && !e->runs_user_code) return e;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &encoders_key);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &encoders_key);
+  }
+  for (int number = 1;; number++) {
+    lumap_encoder *e;
+    lua_rawgeti(L, -1, number);
+    e = lua_touserdata(L, -1);
+    if (!e) {
+      lua_pop(L, 1);
+      e = push_new(L);
+      e->number = number;
+      lua_pushvalue(L, -1);
+      lua_rawseti(L, -3, number);
+    }
+    if (!e->runs_user_code) {
+      lua_remove(L, -2);
+      return e;
+    }
+    lua_pop(L, 1);
+  }
+}
+
+/* Pushes the encoder's own table, the list of what it keeps. [-0, +1] */
+static void push_own_table(lumap_encoder *e) {
+  lua_State *L = e->L;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &encoders_key);
+  lua_rawgeti(L, -1, e->number);
+  lumap_push_userdata_table(L, -1);
+  lua_replace(L, -3);
   lua_pop(L, 1);
-  const void *key = e ? &spare_key : &encoder_key;
-  e = push_new(L);
-  e->key = key;
-  lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, key);
-  return e;
 }
 
 /* Keeps the value at `index` alive until the message is done: its address is known to the message, and another object
-   must not get it. Only what comes from user code needs that. */
+   must not get it when user code lets go of it. */
 static void keep(lumap_encoder *e, int index) {
   lua_State *L = e->L;
   index = lua_absindex(L, index);
   if (lua_isnil(L, index) || lua_type(L, index) == LUA_TNUMBER) return;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, e->key);
-  lumap_push_userdata_table(L, -1);
+  push_own_table(e);
   lua_pushvalue(L, index);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, -3);
-  lua_pop(L, 2);
-  e->keeps = true;
+  lua_rawseti(L, -2, (int)++e->kept);
+  lua_pop(L, 1);
 }
 
-/* From here on no address of what was kept may be in use. */
+static void keep_table(lumap_encoder *e, const lumap_table *table) {
+  lumap_slot slot;
+  lumap_slot_set_object(&slot, table);
+  lumap_slot_push(e->L, e->scratch_index, e->scratch, &slot);
+  keep(e, -1);
+  lua_pop(e->L, 1);
+}
+
+/* From here on no address of what was kept may be in use. What a pack function gave had strings that die now. */
 static void forget_kept(lumap_encoder *e) {
   lua_State *L = e->L;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, e->key);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &encoders_key);
+  lua_rawgeti(L, -1, e->number);
   lua_newtable(L);
   lumap_set_userdata_table(L, -2);
-  lua_pop(L, 1);
-  e->keeps = false;
-  e->stamp++;
+  lua_pop(L, 2);
+  e->kept = 0;
+  if (!e->numbers) e->stamp++;
 }
 
-/* Keeps the tables on the way to a value, and their keys: user code is about to run, and may take them apart. */
+/* Keeps the keys on the way to a value: user code is about to run, and may take the tables apart, which are kept since
+   they have been met. */
 static void keep_way(lumap_encoder *e, const lumap_step *step) {
   for (; step; step = step->up) {
     lumap_slot_step *here = (lumap_slot_step *)(uintptr_t)step;
-    lumap_slot table;
     if ((step->kind != LUMAP_STEP_SLOT && step->kind != LUMAP_STEP_SLOT_KEY) || here->kept) continue;
-    lumap_slot_set_object(&table, here->table);
-    lumap_slot_push(e->L, e->scratch_index, e->scratch, &table);
-    keep(e, -1);
     lumap_slot_push(e->L, e->scratch_index, e->scratch, &here->key);
     keep(e, -1);
-    lua_pop(e->L, 2);
+    lua_pop(e->L, 1);
     here->kept = true;
   }
+}
+
+/* Has a collection found out, since this was asked last, what nothing refers to? What it frees follows. A weak table
+   loses its value in the same moment. */
+static bool has_collected(lumap_encoder *e) {
+  lua_State *L = e->L;
+  bool gone;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &weak_key);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_createtable(L, 1, 0);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &weak_key);
+  }
+  lua_rawgeti(L, -1, e->number);
+  gone = lua_isnil(L, -1);
+  if (gone) {
+    lua_newtable(L);
+    lua_rawseti(L, -3, e->number);
+  }
+  lua_pop(L, 2);
+  return gone;
 }
 
 void lumap_encoder_rest(lumap_encoder *e) {
@@ -201,12 +253,15 @@ bool lumap_put_reference(lumap_encoder *e, const void *object) {
   return hit != NULL;
 }
 
-/* From now on addresses are looked up. */
+/* From now on addresses are looked up, and what has one that is known stays alive. */
 static void stop_numbering(lumap_encoder *e) {
   e->numbers = false;
-  for (size_t i = 0; i < e->met_count; i++)
-    if (!lumap_map_set(&e->message, e->met[i].table, e->met[i].offset << 8)) lumap_encoder_no_memory(e);
-  e->met_count = 0;
+  lumap_encoder_rest(e);
+  while (e->met_count > 0) {
+    const lumap_met_table *met = &e->met[--e->met_count];
+    if (!lumap_map_set(&e->message, met->table, met->offset << 8)) lumap_encoder_no_memory(e);
+    keep_table(e, met->table);
+  }
 }
 
 /* A list of the tables that have been met, each of which holds its number in the list, from 1, tells without hashing
@@ -253,6 +308,8 @@ bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
   if (!place) lumap_encoder_no_memory(e);
   if (*place) return *offset = *place >> 8, true;
   *place = lumap_sink_offset(&e->sink) << 8;
+  lumap_encoder_rest(e);
+  keep_table(e, table);
   return false;
 }
 
@@ -268,6 +325,8 @@ uint64_t lumap_sink_remember(lumap_encoder *e, int index) {
   } else if (e->scratch && lua_istable(L, index)) {
     lumap_meet(e, lua_topointer(L, index), &other);
     return offset;
+  } else {
+    keep(e, index);
   }
   if (!lumap_map_set(e->sink.seen, lua_topointer(L, index), offset << 8)) lumap_encoder_no_memory(e);
   return offset;
@@ -412,11 +471,14 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   lua_rawgeti(L, record, LUMAP_CLASS_PACK);
   lua_pushvalue(L, index);
   keep_way(e, step);
+  stop_numbering(e); /* there may be a collection */
+  has_collected(e);
   e->runs_user_code = true;
   code = lua_pcall(L, 1, 1, 0);
   e->runs_user_code = false;
   lumap_collector_stop(L); /* again: it may have been started there */
-  stop_numbering(e);       /* there may have been a collection, or a table may be gone */
+  /* Of strings only the address is known, and another one may have it now. */
+  if (has_collected(e)) e->stamp++;
   e->plain_metatable = NULL;
   if (lumap_is_out_of_memory(L, code)) lua_error(L);
   if (code != 0) refuse_packing(e, record, step);
@@ -596,8 +658,8 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
 static void forget_objects(lumap_encoder *e) {
   lumap_map_clear(&e->message);
   e->met_count = 0;
+  if (e->kept) forget_kept(e);
   e->numbers = true;
-  if (e->keeps) forget_kept(e);
 }
 
 void lumap_encode_value(lumap_encoder *e, int index, const char *label, int number) {
@@ -610,4 +672,5 @@ void lumap_encode_value(lumap_encoder *e, int index, const char *label, int numb
   lumap_put_value(e, lua_absindex(e->L, index), &root);
   lumap_put_deferred(e);
   lumap_encoder_check_memory(e);
+  if (e->kept) forget_kept(e);
 }

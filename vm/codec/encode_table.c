@@ -8,8 +8,8 @@
  *
  * While a table is read where it lies nothing may move it. Plain data allocates nothing in the state; before the first
  * other value the collector, whose finalizers run anything, is stopped (lumap_encode_call starts it again). Then only a
- * pack function runs code that could change the table: the encoder keeps alive what is on the way to its object, and
- * the loops here look up the table's memory anew after each value.
+ * pack function runs code that could change the table: the encoder keeps alive what it has met by then, and the loops
+ * here look up the table's memory anew after each value.
  */
 #include "codec/encoder.h"
 #include "codec/packed.h"

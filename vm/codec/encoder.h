@@ -65,8 +65,8 @@ struct lumap_encoder {
   unsigned depth;
   unsigned packing;    /* levels of values that pack functions gave: unpack needs them whole */
   bool runs_user_code; /* a pack function runs: this encoder is taken */
-  const void *key;     /* in the registry */
-  bool keeps;          /* the encoder's own table keeps objects alive */
+  int number;          /* among the state's encoders */
+  uint32_t kept;       /* objects that the list in the encoder's own table keeps alive */
   /* Tables where they lie. NULL: not here, everything goes through the C API. */
   lumap_slot *scratch;
   int scratch_index;

@@ -38,7 +38,7 @@ typedef struct lumap_slot_step {
   lumap_step step;
   const lumap_table *table;
   lumap_slot key;
-  bool kept; /* table and key are safe from the collector: user code may run */
+  bool kept; /* the key is safe from the collector: user code may run */
 } lumap_slot_step;
 
 /* Pushes "items[3].conn.log", "upvalue 'db' of the function at app.lua:12"... [-0, +1] */
