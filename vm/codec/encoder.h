@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * encoder.h - the encoder's own parts, shared by encode.c (values, tables) and function.c (functions). Not for others.
+ * encoder.h - the codec's own parts, not for others. Of the encoder: encode.c (values, what was met), encode_table.c
+ * (what is in a table), function.c, log.c, cdata.c, additions.c. Of the decoder: decode.c, decode_table.c, function.c,
+ * cdata.c.
  */
 #ifndef LUMAP_CODEC_ENCODER_H
 #define LUMAP_CODEC_ENCODER_H
@@ -101,6 +103,9 @@ void lumap_put_table_parts(lumap_encoder *e, int index, int metatable, bool fill
 /* Writes the metatable at `index` of a table that has been written. */
 void lumap_put_metatable(lumap_encoder *e, int index, const lumap_step *step);
 
+/* Writes the function at `index`, which has no name and has not been met. */
+void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step);
+
 /* Writes a string, `text` being its address: those that come again are referred to. */
 void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size);
 
@@ -125,8 +130,7 @@ size_t lumap_log_pending(lua_State *L, int scope);
 /* Takes back what the log has gained since it had `size` bytes and `globals` names to write. */
 void lumap_log_rewind(lua_State *L, int index, size_t size, size_t globals);
 
-/* Writes the function at `index`, which has no name and has not been met. */
-void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step);
+/* ---- what was met ---- */
 
 /* If the object, which is no table, has been met in this numbering, writes a reference to it. */
 bool lumap_put_reference(lumap_encoder *e, const void *object);
