@@ -277,7 +277,10 @@ static void get_shape(lumap_decoder *d) {
   lua_State *L = d->L;
   uint32_t count = lumap_get_u8(&d->in);
   int keys = lua_gettop(L) + 1, model = keys + 1, at = (int)d->shape_count * SHAPE_ENTRIES;
-  if (count == 0 || count > lumap_reader_left(&d->in)) lumap_decoder_bad(d, "a shape without keys");
+  lumap_decoder_check(d);
+  if (count == 0) lumap_decoder_bad(d, "a shape without keys");
+  if (count > lumap_reader_left(&d->in)) d->in.failed = true;
+  lumap_decoder_check(d);
   if (lua_isnil(L, d->shapes)) {
     lua_newtable(L);
     lua_replace(L, d->shapes);
