@@ -12,6 +12,7 @@ local suffix = interpreter.name == "lumap54" and "54" or ""
 local programs = {
   ["memory_test" .. suffix] = "vm/codec and calls",
   ["host_test" .. suffix] = "liblumap (a host with threads and processes)",
+  ["embed_test" .. suffix] = "liblumap in a busy host (threads, processes)",
   alloc_test = "vm/alloc (one heap, and heaps on threads)",
   os_test = "vm/os (clocks, threads, processes)",
   backend_test = "vm/backend (serial, threads, processes)",
