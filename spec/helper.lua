@@ -13,7 +13,7 @@ local busted = require("busted")
 -- busted forgets after each spec file which modules that file loaded; those loaded here stay, and with them the seed.
 local interpreter = require("spec.support.interpreter")
 local seed = require("spec.support.seed")
-require("spec.support.census")
+local leaks = require("spec.support.leaks")
 
 local log_path = os.getenv("LUMAP_SPEC_LOG")
 local counts = { success = 0, failure = 0, pending = 0 }
@@ -43,6 +43,7 @@ end
 
 busted.subscribe({ "test", "start" }, function(element)
   math.randomseed(seed)
+  leaks.watch(element)
   log("start", full_name(element))
   return nil, true
 end)

@@ -192,7 +192,8 @@ backends.each(function(with, backend)
       for _ = 1, 20 do
         caught(parallel.map, hoard_at_7, parallel.range(1, 20), with({ memory_limit = LIMIT }))
       end
-      census.assert_flat(before)
+      -- The other of two workers may have started since.
+      census.assert_flat(before, backend == "process" and { allow = { children = 1, descriptors = 2 } } or nil)
     end)
   end
 end)

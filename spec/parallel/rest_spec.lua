@@ -15,12 +15,10 @@ if interpreter.sanitized then
 end
 
 local function resident_kb(pid)
-  for line in io.lines(("/proc/%s/status"):format(pid)) do
-    local kb = line:match("^VmRSS:%s+(%d+)")
-    if kb then
-      return tonumber(kb)
-    end
-  end
+  local file = assert(io.open(("/proc/%s/status"):format(pid)))
+  local kb = file:read("*a"):match("VmRSS:%s+(%d+)")
+  file:close()
+  return tonumber(kb)
 end
 
 local function own_pid()
