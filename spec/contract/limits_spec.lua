@@ -53,7 +53,7 @@ local function around(with, name, body, more)
     before_each(function()
       parallel.map(square, { 1 }, with())
       before = census.snapshot()
-      pool = parallel.pool(with(more))
+      pool = backends.pool(with, more)
     end)
     after_each(function()
       pool:close()
@@ -131,8 +131,32 @@ if stops_loops then
         assert.equal(3, #journal.lines(path))
         journal.remove(path)
       end)
+
+      it("one that always is over its time ends after so many times, whatever becomes of failed items", function()
+        for _, policy in ipairs({ "stop", "finish", "collect" }) do
+          local path = journal.new()
+          local function always_stuck(x)
+            if x == 2 then
+              journal.add(path, "begun")
+              while true do
+              end
+            end
+            return x * x
+          end
+          local options = { timeout = LIMIT, retries = 1, errors = policy }
+          local ok, outcome = pcall(pool().map, pool(), always_stuck, { 1, 2, 3 }, options)
+          assert.equal(policy == "collect", ok)
+          if ok then
+            assert.same({ 1, 9 }, { outcome[1], outcome[3] })
+          end
+          local e = ok and outcome.errors[2] or outcome
+          assert.same({ "timeout", 2 }, { e.kind, e.index })
+          assert.equal(2, #journal.lines(path))
+          journal.remove(path)
+        end
+      end)
     end)
-  end)
+  end, backends.all)
 end
 
 backends.each_size(function(with)
@@ -154,6 +178,22 @@ backends.each_size(function(with)
       assert.equal(3, #journal.lines(path))
       journal.remove(path)
       assert_works(pool())
+    end)
+
+    it("with 'stop' and 'finish' its error is raised once it may not be run again", function()
+      for _, policy in ipairs({ "stop", "finish" }) do
+        local path = journal.new()
+        local e = caught(pool().map, pool(), function(x)
+          if x == 3 then
+            journal.add(path, "begun")
+            os.exit(7)
+          end
+          return x
+        end, parallel.range(1, 8), { retries = 3, errors = policy })
+        assert.same({ "died", 7, 3 }, { e.kind, e.exit_code, e.index })
+        assert.equal(4, #journal.lines(path))
+        journal.remove(path)
+      end
     end)
 
     it("an error is not run again", function()
@@ -229,7 +269,7 @@ backends.each_size(function(with)
       })
     end,
   })
-end)
+end, backends.all)
 
 -- Ways of an item to swallow the error that ends it.
 local swallowing = {
@@ -353,16 +393,6 @@ if stops_loops then
       end)
     end)
 
-    around(with, "and a deadline", function(pool)
-      it("what was done before it is there", function()
-        assert_works(pool())
-        local list = pool():map(stuck_at_3, parallel.range(1, 3), { deadline = 2, errors = "collect", chunk = 1 })
-        assert.same({ 1, 4 }, { list[1], list[2] })
-        assert.same({ "deadline", 3 }, { list.errors[3].kind, list.errors[3].index })
-        assert_works(pool())
-      end)
-    end)
-
     it("a deadline ends a hanging init", function()
       local before = census.snapshot()
       local fresh = parallel.pool(with({
@@ -377,6 +407,18 @@ if stops_loops then
       census.assert_flat(before)
     end)
   end)
+
+  backends.each(function(with)
+    around(with, "and a deadline", function(pool)
+      it("what was done before it is there", function()
+        assert_works(pool())
+        local list = pool():map(stuck_at_3, parallel.range(1, 3), { deadline = 2, errors = "collect", chunk = 1 })
+        assert.same({ 1, 4 }, { list[1], list[2] })
+        assert.same({ "deadline", 3 }, { list.errors[3].kind, list.errors[3].index })
+        assert_works(pool())
+      end)
+    end)
+  end, backends.all)
 
   backends.each(function(with)
     around(with, "and cancelled calls:", function(pool)

@@ -7,6 +7,7 @@ require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
 local census = require("spec.support.census")
+local journal = require("spec.support.journal")
 local parallel = require("parallel")
 
 -- Small, since it takes time to fill it.
@@ -197,6 +198,71 @@ backends.each(function(with, backend)
     end)
   end
 end)
+
+--- The limit for workers of a back-end. Copies hold what this process does.
+local function limit_of(backend)
+  if backend ~= "fork" then
+    return LIMIT
+  end
+  collectgarbage()
+  return LIMIT + math.floor(collectgarbage("count") * 1024)
+end
+
+backends.each(function(with, backend)
+  describe("and retries:", function()
+    -- What stays when the item has failed: nothing but garbage, or all of it.
+    local kept = {}
+    local ways = {
+      garbage = hoard,
+      ["what the function holds"] = function()
+        while true do
+          kept[#kept + 1] = { #kept }
+        end
+      end,
+    }
+    for name, fill in pairs(ways) do
+      it("an item that runs out of memory is run again as often as it may: " .. name, function()
+        local path = journal.new()
+        local function fill_twice(i)
+          if i == 3 then
+            journal.add(path, "begun")
+            if #journal.lines(path) <= 2 then
+              fill()
+            end
+          end
+          return i
+        end
+        local options = with({ memory_limit = limit_of(backend), retries = 2, chunk = 3 })
+        assert.same({ 1, 2, 3, 4, 5, n = 5 }, parallel.map(fill_twice, parallel.range(1, 5), options))
+        assert.equal(3, #journal.lines(path))
+        journal.remove(path)
+      end)
+
+      it("and then named: " .. name, function()
+        for _, policy in ipairs({ "stop", "finish", "collect" }) do
+          local path = journal.new()
+          local function always_fill(i)
+            if i == 3 then
+              journal.add(path, "begun")
+              fill()
+            end
+            return { i } -- no number, so items run one by one
+          end
+          local options = with({ memory_limit = limit_of(backend), retries = 1, errors = policy, chunk = 5 })
+          local ok, outcome = pcall(parallel.map, always_fill, parallel.range(1, 5), options)
+          assert.equal(policy == "collect", ok)
+          local e = ok and outcome.errors[3] or outcome
+          assert.same({ "memory", 3 }, { e.kind, e.index })
+          assert.equal(2, #journal.lines(path))
+          for _, i in ipairs(ok and { 1, 2, 4, 5 } or {}) do
+            assert.same({ i }, outcome[i])
+          end
+          journal.remove(path)
+        end
+      end)
+    end
+  end)
+end, backends.all)
 
 describe("memory_limit", function()
   it("is a number of bytes", function()

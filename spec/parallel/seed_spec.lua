@@ -36,7 +36,22 @@ describe("seed", function()
         assert.same(expected, parallel.map(draw, parallel.range(1, 3), with({ seed = 42, chunk = chunk })))
       end
     end)
-  end)
+
+    it("gives what folds map the same numbers", function()
+      local function drawn(i)
+        return ("%d:%d "):format(i, math.random(1000))
+      end
+      local function join(a, b)
+        return a .. b
+      end
+      local serial = { backend = "serial", workers = 1, chunk = 1, seed = 42 }
+      local expected_text = parallel.mapreduce(drawn, join, parallel.range(1, 17), serial)
+      for _, chunk in ipairs({ 1, 3, 100, "auto", "guided" }) do
+        local options = with({ seed = 42, chunk = chunk })
+        assert.equal(expected_text, parallel.mapreduce(drawn, join, parallel.range(1, 17), options))
+      end
+    end)
+  end, backends.all)
 
   backends.each(function(with)
     it("is for every verb and kind of item", function()

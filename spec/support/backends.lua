@@ -11,6 +11,7 @@
 -- `with` makes the options of a call: back-end and number of workers, and what it is given beside.
 
 local busted = require("busted")
+local parallel = require("parallel")
 
 local backends = {}
 
@@ -59,6 +60,42 @@ function backends.each_size(body, names)
       end)
     end
   end
+end
+
+local function merged(...)
+  local all = {}
+  for _, options in pairs({ ... }) do
+    for name, value in pairs(options) do
+      all[name] = value
+    end
+  end
+  return all
+end
+
+--- What stands for a pool of copies, which last for one call: it has the verbs, and hands over the pool's options.
+local function standin(with, more)
+  local pool = {}
+  for _, verb in ipairs({ "map", "imap", "imap_unordered", "each", "filter", "starmap", "reduce" }) do
+    pool[verb] = function(_, fn, items, opts)
+      return parallel[verb](fn, items, with(merged(more or {}, opts or {})))
+    end
+  end
+  function pool.mapreduce(_, mapfn, fn, items, opts)
+    return parallel.mapreduce(mapfn, fn, items, with(merged(more or {}, opts or {})))
+  end
+  function pool.close() end
+  function pool.join() end
+  return pool
+end
+
+--- A pool; on "fork" a table that has its verbs, `close` and `join`.
+---@param with function as `body` gets it
+---@param more table|nil options of a pool
+function backends.pool(with, more)
+  if with().backend == "fork" then
+    return standin(with, more)
+  end
+  return parallel.pool(with(more))
 end
 
 --- Back-ends whose workers run at the same time as the caller.

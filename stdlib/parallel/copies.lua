@@ -88,6 +88,7 @@ function copies.share(call, fn, opts)
     fold = call.fold,
     init = pool.own_init,
     memory_limit = pool.own_memory_limit,
+    max_tasks = pool.own_max_tasks,
     globals = type(opts.globals) == "table" and opts.globals or nil,
   }
   if source.list then

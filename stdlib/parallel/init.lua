@@ -30,7 +30,8 @@ local parallel = {
 ---@field initial any reduce, mapreduce: where the fold starts, on the left, once; with no items it is the result
 ---@field init function|nil run once in each worker before its first item
 ---@field memory_limit integer|nil bytes of Lua heap a worker may hold
----@field max_tasks integer|nil items after which a worker is replaced by a fresh one (default: none)
+---@field max_tasks integer|nil items after which a worker is replaced by a fresh one, on "fork" by another copy of the
+--- process (default: none)
 ---@field globals boolean|table|nil globals that go along (default true: those that the function reads)
 
 --- fn(item) for each item, on all workers. As many lists as fn gave values at most, one at least, each in item order

@@ -39,7 +39,7 @@ local known = {
   init = { pool = true, check = function(value) return type(value) == "function", "a function" end },
   -- Bytes of Lua heap that a worker may hold. Default: no limit.
   memory_limit = { pool = true, check = positive_integer },
-  -- Items after which a worker is replaced by a fresh one. Default: none.
+  -- Items after which a worker is replaced by a fresh one, on "fork" by another copy. Default: none.
   max_tasks = { pool = true, check = positive_integer },
   -- Items sent together. Default: "auto".
   chunk = { call = true, check = function(value)

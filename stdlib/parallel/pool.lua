@@ -109,9 +109,6 @@ end
 --- A pool for one call, of copies of this process.
 local function of_copies(opts, workers, level)
   local wanted = { backend = "fork", workers = workers }
-  if opts.max_tasks then
-    error("option 'max_tasks' does not go with the back-end \"fork\", whose workers last for one call", level + 2)
-  end
   end_all_unused()
   local ok, pool = pcall(start, wanted, level + 1)
   if not ok then
@@ -122,6 +119,7 @@ local function of_copies(opts, workers, level)
     pool = start(wanted, level + 1)
   end
   pool.has_init, pool.own_init, pool.own_memory_limit = opts.init ~= nil, opts.init, opts.memory_limit
+  pool.own_max_tasks = opts.max_tasks
   return pool
 end
 

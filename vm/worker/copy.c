@@ -26,10 +26,11 @@ typedef struct copy {
   lua_State *L;
   int number;
   lumap_control *control;
-  int run, forget; /* references in the registry: functions of worker.lua */
-  int heap_limit;  /* KiB: beyond it the collector runs */
-  bool limited;    /* the collector does not rest */
-  bool full;       /* what a chunk of items holds fills the memory */
+  int run, forget;     /* references in the registry: functions of worker.lua */
+  int heap_limit;      /* KiB: beyond it the collector runs */
+  uint64_t items_left; /* until another copy takes its place */
+  bool limited;        /* the collector does not rest */
+  bool full;           /* what a chunk of items holds fills the memory */
   lumap_task *task;
 } copy;
 
@@ -59,6 +60,20 @@ static int copy_relieve(lua_State *L) {
   return luaL_error(L, "not enough memory");
 }
 
+/* out_of_memory(), as worker.c has it: an item that is to be run again ran out of memory. */
+static int copy_out_of_memory(lua_State *L) {
+  copy *self = lua_touserdata(L, lua_upvalueindex(1));
+  self->full = true;
+  return luaL_error(L, "not enough memory");
+}
+
+/* Adds a function that knows this copy to the table on top. */
+static void add_method(lua_State *L, copy *self, const char *name, lua_CFunction method) {
+  lua_pushlightuserdata(L, self);
+  lua_pushcclosure(L, method, 1);
+  lua_setfield(L, -2, name);
+}
+
 /* Under a memory limit the collector has work to do. The limit counts what the caller had, too. */
 static void limit_memory(lua_State *L, copy *self) {
   lumap_error error = {LUMAP_E_OK, ""};
@@ -71,10 +86,17 @@ static void limit_memory(lua_State *L, copy *self) {
   lua_pop(L, 1);
 }
 
+static void count_items(lua_State *L, copy *self) {
+  lua_getfield(L, 1, "max_tasks");
+  self->items_left = lua_isnil(L, -1) ? UINT64_MAX : (uint64_t)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+}
+
 /* On the thread's stack lies what the caller hands over. */
 static int prepare(lua_State *L) {
   copy *self = lua_touserdata(L, 2);
   limit_memory(L, self);
+  count_items(L, self);
   lumap_runtime_become_worker(self->runtime, L, self->number, self->control);
   lua_getglobal(L, "os");
   if (lua_istable(L, -1)) {
@@ -96,9 +118,8 @@ static int prepare(lua_State *L) {
   lua_setfield(L, -2, "control");
   lua_newtable(L);
   lua_setfield(L, -2, "stopped");
-  lua_pushlightuserdata(L, self);
-  lua_pushcclosure(L, copy_relieve, 1);
-  lua_setfield(L, -2, "relieve");
+  add_method(L, self, "relieve", copy_relieve);
+  add_method(L, self, "out_of_memory", copy_out_of_memory);
   lua_pushvalue(L, 1);
   lua_setfield(L, -2, "shared");
   lua_call(L, 1, 1);
@@ -142,7 +163,8 @@ static int call_reference(copy *self, int function) {
   return lua_pcall(self->L, 1, 0, 0);
 }
 
-/* The worker cannot go on as it is: says why in the task. The error is on top. */
+/* The worker cannot go on as it is: says why in the task, and leaves the next one to another copy. The error is on
+ * top. */
 static void report_end(copy *self, lumap_task *task, int code) {
   task->died_index = atomic_load_explicit(&self->control->index, memory_order_relaxed);
   task->died_signal = 0;
@@ -150,7 +172,7 @@ static void report_end(copy *self, lumap_task *task, int code) {
   task->done = 0;
   task->outcome = self->full || lumap_is_memory_error(self->L, code) ? LUMAP_OUTCOME_MEMORY : LUMAP_OUTCOME_DIED;
   lumap_error_pop(self->L, code, &task->error);
-  lua_gc(self->L, LUA_GCCOLLECT, 0); /* it is opened again, in what is left */
+  task->is_last = true;
 }
 
 static bool copy_run(void *executor, lumap_task *task) {
@@ -161,6 +183,7 @@ static bool copy_run(void *executor, lumap_task *task) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     return true;
   }
+  task->most = lumap_items_allowed(task, self->items_left);
   task->worker = self->number;
   task->started_ns = lumap_clock_ns();
   lua_pushlightuserdata(self->L, task);
@@ -171,6 +194,7 @@ static bool copy_run(void *executor, lumap_task *task) {
     report_end(self, task, code);
     return false;
   }
+  if (lumap_items_spend(task, &self->items_left)) return false;
   if (!self->limited && lua_gc(self->L, LUA_GCCOUNT, 0) > self->heap_limit) {
     lua_gc(self->L, LUA_GCCOLLECT, 0);
     rest_collector(self);

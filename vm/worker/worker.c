@@ -309,7 +309,7 @@ static bool worker_run(void *executor, lumap_task *task) {
     return true;
   }
   self->task = task;
-  task->most = task->count > self->items_left ? self->items_left : 0;
+  task->most = lumap_items_allowed(task, self->items_left);
   task->worker = self->runtime->worker;
   task->started_ns = lumap_clock_ns();
   self->runtime->outer = outer;
@@ -324,11 +324,8 @@ static bool worker_run(void *executor, lumap_task *task) {
   if (outer) atomic_store(&outer->inner, NULL);
   task->ended_ns = lumap_clock_ns();
   self->task = NULL;
-  if (code == 0 && !self->exiting && !atomic_load(&self->interrupted)) {
-    self->items_left -= task->count < self->items_left ? task->count : self->items_left;
-    task->is_last = self->items_left == 0;
-    return !task->is_last;
-  }
+  if (code == 0 && !self->exiting && !atomic_load(&self->interrupted))
+    return !lumap_items_spend(task, &self->items_left);
   lua_sethook(self->runtime->L, NULL, 0, 0);
   report_end(self, task, code);
   return false;
