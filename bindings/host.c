@@ -334,6 +334,10 @@ void lumap_interrupt(lumap *host) {
   if (atomic_load(&host->is_running)) lumap_runtime_interrupt(host->runtime);
 }
 
+void lumap_interrupt_in_handler(lumap *host, const void *context) {
+  if (atomic_load(&host->is_running)) lumap_runtime_interrupt_here(host->runtime, context);
+}
+
 struct lua_State *lumap_state(lumap *host) {
   return host->runtime->L;
 }

@@ -15,15 +15,16 @@
 static lumap *interrupted_runtime;
 
 /* The second Ctrl-C is for code that the first cannot end, a C function for instance. */
-static void on_interrupt(int signal_number) {
+static void on_interrupt(int signal_number, siginfo_t *info, void *context) {
   struct sigaction action = {.sa_handler = SIG_DFL};
+  (void)info;
   sigaction(signal_number, &action, NULL);
-  lumap_interrupt(interrupted_runtime);
+  lumap_interrupt_in_handler(interrupted_runtime, context);
 }
 
 /* Without SA_RESTART, so that a read from a terminal or pipe ends as well. */
 static void catch_interrupt(lumap_session *session, struct sigaction *before) {
-  struct sigaction action = {.sa_handler = on_interrupt};
+  struct sigaction action = {.sa_sigaction = on_interrupt, .sa_flags = SA_SIGINFO};
   sigemptyset(&action.sa_mask);
   interrupted_runtime = session->runtime;
   sigaction(SIGINT, &action, before);

@@ -120,6 +120,11 @@ LUMAP_API const char *lumap_error_message(const lumap *runtime);
  * Safe from any thread and in a signal handler. Nothing happens when nothing runs. */
 LUMAP_API void lumap_interrupt(lumap *runtime);
 
+/* The same for a handler that runs on the thread which uses the runtime; `context` is its third argument (SA_SIGINFO).
+ * Items of the back-end "serial" are then ended whatever errors they catch and, with LUMAP_STOP_SIGNAL, in compiled
+ * loops, too. It may not return but go on where the item was called: a handler calls it last, holding nothing. */
+LUMAP_API void lumap_interrupt_in_handler(lumap *runtime, const void *context);
+
 /* The main Lua state, for what lua.h can do. Owned by the runtime. */
 LUMAP_API struct lua_State *lumap_state(lumap *runtime);
 

@@ -110,6 +110,35 @@ describe("Ctrl-C", function()
     end
   end)
 
+  -- Signals reach compiled loops only in functions that the sanitizer knows.
+  if interpreter.preset ~= "tsan" then
+    local ways = {
+      ["a loop that is compiled"] = "while true do end",
+      ["one that catches errors"] = "while true do pcall(function() while true do end end) end",
+      ["in a coroutine"] = "while true do coroutine.wrap(function() while true do end end)() end",
+      ["in a call within the item"] = "while true do pcall(parallel.map, function() while true do end end, { 1 }) end",
+    }
+    for name, loop in pairs(ways) do
+      it("ends items that run on the caller's own thread: " .. name, function()
+        local code, stderr = drive(
+          interpreter.path,
+          ([[
+            io.stdout:write("ready\n") io.stdout:flush()
+            print(pcall(parallel.map, function() %s end, { 1, 2 }, { backend = "serial" }))
+            -- It may go on, with other workers.
+            assert(parallel.map(math.sqrt, { 4, 9 }, { backend = "serial" })[2] == 3)
+            os.exit(5)
+          ]]):format(loop),
+          "until toils; do :; done; kill -INT $pid; cat <&3 >$folder/rest"
+        )
+        assert.equal(5, code, stderr)
+        assert.equal("", stderr)
+        local told = interpreter.read_file(folder .. "/rest")
+        assert.is_truthy(told:find("^false\t.*interrupted!\n$"), told)
+      end)
+    end
+  end
+
   it("ends a wait for input", function()
     local code, stderr = drive(interpreter.path, READY .. "io.read()", [[
       until sleeps; do :; done

@@ -465,6 +465,9 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
     *why = "timeout";
     if (pumped && deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
     pumped = lumap_core_pump(runtime, self->job->pool);
+    *why = "interrupted";
+    if (pumped && lumap_runtime_take_interrupt(runtime)) return NULL; /* that is why the task ended as it did */
+    *why = "timeout";
     if (pumped) continue;
     if (deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
     if (lumap_pool_attend(self->job->pool, deadline)) continue;

@@ -209,6 +209,17 @@ void lumap_runtime_interrupt(lumap_runtime *runtime) {
   lumap_event_signal(&runtime->event);
 }
 
+/* Those further down first: an error then meets the hook of whoever gets it. The innermost one comes last, since its
+ * executor may leave the handler. */
+void lumap_runtime_interrupt_here(lumap_runtime *runtime, const void *context) {
+  lumap_runtime *inner = atomic_load(&runtime->inner), *next;
+  lumap_runtime_interrupt(runtime);
+  for (; inner; inner = next) {
+    next = atomic_load(&inner->inner);
+    runtime->executor->interrupt(inner->self, next ? NULL : context);
+  }
+}
+
 bool lumap_runtime_take_interrupt(lumap_runtime *runtime) {
   if (!atomic_exchange(&runtime->interrupted, false)) return false;
   /* A worker's item must not get away with it: there the hook stays. */

@@ -105,6 +105,11 @@ lumap_runtime *lumap_runtime_get(lua_State *L);
 /* Makes what runs in the state raise "interrupted!", a wait for workers included. */
 void lumap_runtime_interrupt(lumap_runtime *runtime);
 
+/* The same in a signal handler on the state's own thread. Items of serial pools, which run there, are ended whatever
+ * they catch; with a stop signal also in compiled loops, by leaving the handler for good. `context` is the handler's
+ * third argument. */
+void lumap_runtime_interrupt_here(lumap_runtime *runtime, const void *context);
+
 /* If an interrupt has come since the last call: forgets it, and returns true. */
 bool lumap_runtime_take_interrupt(lumap_runtime *runtime);
 
