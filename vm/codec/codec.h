@@ -98,6 +98,12 @@ int lumap_encode_call(lua_State *L, int arguments, int results);
  * that must stay where they are while it is used. [-0, +3] */
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags);
 
+/* The same for plain use, with bytes of the state's own that begin with the version: lumap_encode_push_string pushes
+ * the message. [-0, +4] */
+lumap_encoder *lumap_encode_begin_string(lua_State *L, unsigned flags);
+/* [-0, +1] */
+void lumap_encode_push_string(lumap_encoder *encoder);
+
 /* Appends the value at `index`, which shares nothing with those before it: items do not share their parts, whatever
  * chunk they travel in. Refusals call it `label`, or "label[number]" when number is above 0. After an error the
  * message and the log may hold part of the value: lumap_encode_undo takes it out. [-0, +0] */

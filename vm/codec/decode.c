@@ -16,10 +16,6 @@ int lumap_decoder_bad(lumap_decoder *d, const char *what) {
   return lumap_raise(d->L, "bad message at byte %s: %s", at, d->in.failed ? "it ends too early" : what);
 }
 
-void lumap_decoder_check(lumap_decoder *d) {
-  if (d->in.failed) lumap_decoder_bad(d, "it ends too early");
-}
-
 /* ---- objects ------------------------------------------------------------------------------------------------ */
 
 void lumap_decoder_remember(lumap_decoder *d, uint64_t offset) {

@@ -144,7 +144,7 @@ static inline bool is_table_tag(unsigned tag) {
 /* List values, then pairs, into the table on top, which lies at `memory`. */
 static void get_body(lumap_decoder *d, const lumap_table *memory) {
   lua_State *L = d->L;
-  int table = lua_gettop(L), i = 0;
+  int i = 0;
   for (;;) {
     lumap_slot *place;
     reading how;
@@ -178,7 +178,7 @@ static void get_body(lumap_decoder *d, const lumap_table *memory) {
     if (place)
       lua_pop(L, 1);
     else
-      lua_rawseti(L, table, i);
+      lua_rawseti(L, -2, i);
   }
 }
 
@@ -333,7 +333,6 @@ static void push_key(lumap_decoder *d, uint32_t number, uint32_t k) {
 static void get_fields(lumap_decoder *d, const lumap_table *memory, const known_shape *shape, uint32_t number,
                        uint32_t count) {
   lua_State *L = d->L;
-  int table = lua_gettop(L);
   for (uint32_t k = 0; k < count; k++) {
     lumap_slot *place = shape ? record_place(shape, memory, k) : NULL;
     reading how = place ? get_simple(d, memory, place) : NOT_READ;
@@ -345,7 +344,7 @@ static void get_fields(lumap_decoder *d, const lumap_table *memory, const known_
     } else {
       push_key(d, number, k);
       lua_insert(L, -2);
-      lua_rawset(L, table);
+      lua_rawset(L, -3);
     }
   }
   /* The table may have served as a metatable already, of a value in it. */

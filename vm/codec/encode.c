@@ -28,6 +28,7 @@ static const char *const type_name = "lumap.encoder";
 static int collect(lua_State *L) {
   lumap_encoder *e = lua_touserdata(L, 1);
   lumap_map_deinit(&e->message);
+  lumap_bytes_deinit(&e->own);
   free(e->met);
   e->met = NULL;
   return 0;
@@ -169,10 +170,6 @@ int lumap_encoder_no_memory(lumap_encoder *e) {
   return lua_error(e->L);
 }
 
-void lumap_encoder_check_memory(lumap_encoder *e) {
-  if (e->sink.out->failed) lumap_encoder_no_memory(e);
-}
-
 lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   lumap_encoder *e;
   luaL_checkstack(L, STACK_NEEDED, "no room to encode");
@@ -204,9 +201,85 @@ lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, uns
   lua_pushnil(L); /* the list of deferred tables, when there is one */
   e->stamp++;
   e->shape_count = 0;
+  e->piece_count = e->pieces_index = 0;
   e->home = (lumap_sink){.out = out, .seen = &e->message, .deferred = lua_gettop(L)};
   e->sink = e->home;
   return e;
+}
+
+lumap_encoder *lumap_encode_begin_string(lua_State *L, unsigned flags) {
+  lumap_encoder *e;
+  lua_pushnil(L); /* the list of pieces, when there is one */
+  e = lumap_encode_begin(L, NULL, 0, flags);
+  e->home.out = e->sink.out = &e->own;
+  e->pieces_index = lua_gettop(L) - 3;
+  lumap_bytes_clear(&e->own);
+  lumap_put_u8(&e->own, LUMAP_WIRE_VERSION);
+  return e;
+}
+
+/* What a state keeps of its bytes: fresh memory costs more than writing to it, but one big message must not cost the
+   rest of the program as much. */
+enum { KEPT_BYTES = 16 * 1024 * 1024 };
+
+void lumap_encode_push_string(lumap_encoder *e) {
+  lua_State *L = e->L;
+  const char *bytes = (const char *)e->own.data;
+  size_t done = 0;
+  luaL_checkstack(L, 2 * LUMAP_PIECES + 2, NULL);
+  for (int i = 0; i < e->piece_count; i++) {
+    lua_pushlstring(L, bytes + done, e->pieces[i].at - done);
+    done = e->pieces[i].at;
+    lua_rawgeti(L, e->pieces_index, i + 1);
+  }
+  lua_pushlstring(L, bytes + done, e->own.size - done);
+  lua_concat(L, 2 * e->piece_count + 1);
+  if (e->own.capacity > KEPT_BYTES) lumap_bytes_deinit(&e->own);
+}
+
+/* Leaves a place for the string in the message. */
+static void put_piece(lumap_encoder *e, const void *text, size_t size) {
+  lua_State *L = e->L;
+  lumap_bytes *out = e->sink.out;
+  lumap_slot slot;
+  lumap_encoder_rest(e);
+  if (lua_isnil(L, e->pieces_index)) {
+    lua_newtable(L);
+    lua_replace(L, e->pieces_index);
+  }
+  lumap_slot_set_object(&slot, text);
+  lumap_slot_push(L, e->scratch_index, e->scratch, &slot);
+  lua_rawseti(L, e->pieces_index, e->piece_count + 1);
+  lumap_put_string_head(out, size);
+  e->sink.base += size;
+  e->pieces[e->piece_count++] = (lumap_piece){out->size, lumap_sink_offset(&e->sink)};
+}
+
+/* Where in the bytes the object at `offset` begins: each piece before it moved it. */
+static size_t place_of(const lumap_encoder *e, uint64_t offset) {
+  int i = e->sink.out == &e->own ? e->piece_count : 0;
+  while (i > 0 && e->pieces[i - 1].behind > offset)
+    i--;
+  return (size_t)(i > 0 ? e->pieces[i - 1].at + (offset - e->pieces[i - 1].behind) : offset);
+}
+
+void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size) {
+  lumap_bytes *out = e->sink.out;
+  size_t at = (size_t)(((uintptr_t)text >> 3) * UINT64_C(0x9E3779B97F4A7C15) >> 56) % LUMAP_TEXTS;
+  lumap_text_slot *slot = &e->texts[at];
+  if (size >= LUMAP_PIECE_LEAST && e->pieces_index && e->scratch && e->piece_count < LUMAP_PIECES) {
+    put_piece(e, text, size);
+  } else if (size < LUMAP_TEXT_SHORTEST || size > 63 || size > LUMAP_TEXT_UNIQUE || e->sink.is_log) {
+    lumap_put_string(out, bytes, size);
+  } else if (slot->text != text || slot->stamp != e->stamp) {
+    *slot = (lumap_text_slot){.text = text, .stamp = e->stamp};
+    lumap_put_string(out, bytes, size);
+  } else {
+    lumap_put_u8(out, slot->written ? LUMAP_TAG_TEXT_REF : LUMAP_TAG_TEXT);
+    lumap_put_u8(out, (unsigned)at);
+    if (!slot->written) lumap_put_string(out, bytes, size);
+    slot->written = true;
+  }
 }
 
 void lumap_encode_resume(lumap_encoder *e, lua_State *L) {
@@ -238,7 +311,7 @@ void lumap_encode_undo(lumap_encoder *e, lua_State *L, int scope) {
 void lumap_sink_share(lumap_encoder *e, uint64_t offset) {
   /* Without memory the object's tag may never have been written. */
   lumap_encoder_check_memory(e);
-  if (!e->sink.is_log) e->sink.out->data[offset - e->sink.base] |= LUMAP_SHARED;
+  if (!e->sink.is_log) e->sink.out->data[place_of(e, offset)] |= LUMAP_SHARED;
 }
 
 void lumap_put_offset(lumap_encoder *e, unsigned tag, uint64_t offset) {
@@ -294,7 +367,7 @@ static bool grow_met(lumap_encoder *e) {
   return true;
 }
 
-bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
+bool lumap_meet_slowly(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
   uint64_t *place;
   lumap_met_table *met = e->met_count ? find_met(e, table) : NULL;
   if (met) return *offset = met->offset, true;

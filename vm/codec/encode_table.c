@@ -103,23 +103,6 @@ static void put_double(lumap_bytes *out, double number) {
     lumap_put_field(out, LUMAP_TAG_F64, &number, sizeof number);
 }
 
-void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size) {
-  lumap_bytes *out = e->sink.out;
-  size_t at = (size_t)(((uintptr_t)text >> 3) * UINT64_C(0x9E3779B97F4A7C15) >> 56) % LUMAP_TEXTS;
-  lumap_text_slot *slot = &e->texts[at];
-  if (size < LUMAP_TEXT_SHORTEST || size > 63 || size > LUMAP_TEXT_UNIQUE || e->sink.is_log) {
-    lumap_put_string(out, bytes, size);
-  } else if (slot->text != text || slot->stamp != e->stamp) {
-    *slot = (lumap_text_slot){.text = text, .stamp = e->stamp};
-    lumap_put_string(out, bytes, size);
-  } else {
-    lumap_put_u8(out, slot->written ? LUMAP_TAG_TEXT_REF : LUMAP_TAG_TEXT);
-    lumap_put_u8(out, (unsigned)at);
-    if (!slot->written) lumap_put_string(out, bytes, size);
-    slot->written = true;
-  }
-}
-
 /* Writes a value of a kind that can neither be refused nor refer to anything; false for others. */
 static inline bool put_simple(lumap_encoder *e, const lumap_slot *slot) {
   lumap_bytes *out = e->sink.out;
@@ -303,14 +286,17 @@ static void put_pair(lumap_encoder *e, const lumap_table *table, const lumap_slo
   lua_pop(e->L, 1);
 }
 
+/* How far ahead objects are fetched into the cache: those of a big list are rarely there. */
+enum { AHEAD = 6 };
+
 /* The list values, until the first nil. Returns how many there were. */
 static size_t put_list(lumap_encoder *e, const lumap_table *table, const lumap_step *step) {
   size_t done = 0, room;
   for (;; done++) {
     const lumap_slot *list = lumap_table_list(table, &room);
     lumap_slot key;
-    while (done < room && put_simple(e, &list[done]))
-      done++;
+    for (; done < room && put_simple(e, &list[done]); done++)
+      if (done + AHEAD < room) lumap_slot_prefetch(&list[done + AHEAD]);
     if (done >= room || lumap_slot_is_nil(&list[done])) return done;
     lumap_slot_put_integer(&key, (int64_t)done + 1);
     put_other(e, &list[done], table, &key, LUMAP_STEP_SLOT, step);
@@ -353,14 +339,9 @@ static size_t put_nodes(lumap_encoder *e, const lumap_table *table, const lumap_
   return pairs;
 }
 
-/* Are there values in the array that are no list: behind a hole, or with key 0? */
-static bool has_pairs_in_array(const lumap_table *table, size_t length) {
-  size_t room;
-  const lumap_slot *list = lumap_table_list(table, &room), *zero = lumap_table_zero(table);
-  if (zero && !lumap_slot_is_nil(zero)) return true;
-  while (length < room && lumap_slot_is_nil(&list[length]))
-    length++;
-  return length < room;
+static bool has_zero(const lumap_table *table) {
+  const lumap_slot *zero = lumap_table_zero(table);
+  return zero && !lumap_slot_is_nil(zero);
 }
 
 static bool has_nodes(const lumap_table *table) {
@@ -370,36 +351,41 @@ static bool has_nodes(const lumap_table *table) {
   return i < nodes;
 }
 
-/* The number of list values, before the first nil. */
-static size_t list_length(const lumap_table *table) {
-  size_t room, length = 0;
-  const lumap_slot *list = lumap_table_list(table, &room);
-  while (length < room && !lumap_slot_is_nil(&list[length]))
-    length++;
-  return length;
+/* The number of the last value in the array: that of list values, unless there are holes. */
+static size_t last_in_array(const lumap_table *table) {
+  size_t last;
+  const lumap_slot *list = lumap_table_list(table, &last);
+  while (last > 0 && lumap_slot_is_nil(&list[last - 1]))
+    last--;
+  return last;
+}
+
+static void put_head(lumap_encoder *e, unsigned flags, size_t list_hint) {
+  lumap_bytes *out = e->sink.out;
+  if (!lumap_bytes_reserve(out, 16)) lumap_encoder_no_memory(e);
+  out->data[out->size++] = (unsigned char)(LUMAP_TAG_TABLE | flags);
+  lumap_put_varint(out, list_hint);
 }
 
 /* `flags` are META and SHARED as they go into the tag. A FILL is no record. */
 static void put_parts_where_it_lies(lumap_encoder *e, const lumap_table *table, unsigned flags, bool fill,
                                     const lumap_step *step) {
   lumap_bytes *out = e->sink.out;
-  size_t length = list_length(table), room, done = 0, hint_at, pairs = 0;
-  if (length == 0 && !fill && !has_pairs_in_array(table, 0) && put_record(e, table, flags, step)) return;
-  if (length >= LUMAP_PACKED_LEAST) done = lumap_put_numbers(out, lumap_table_list(table, &room), length, flags);
-  if (!done) {
-    lumap_put_u8(out, LUMAP_TAG_TABLE | flags);
-    lumap_put_varint(out, length);
-  }
+  size_t last = last_in_array(table), room, done = 0, hint_at, pairs = 0;
+  bool zero = has_zero(table);
+  if (last == 0 && !zero && !fill && put_record(e, table, flags, step)) return;
+  if (last >= LUMAP_PACKED_LEAST) done = lumap_put_numbers(out, lumap_table_list(table, &room), last, flags);
+  if (!done) put_head(e, flags, last);
   hint_at = out->size;
   lumap_put_u8(out, 0);
   if (!done) done = put_list(e, table, step);
-  if (has_pairs_in_array(table, done) || has_nodes(table)) {
+  if (done < last || zero || has_nodes(table)) {
     lumap_put_u8(out, LUMAP_TAG_PAIRS);
     pairs = put_behind_holes(e, table, done, step) + put_nodes(e, table, step);
   }
   lumap_put_u8(out, LUMAP_TAG_END);
   lumap_encoder_check_memory(e);
-  out->data[hint_at] = (unsigned char)(pairs < UINT8_MAX ? pairs : UINT8_MAX);
+  if (pairs) out->data[hint_at] = (unsigned char)(pairs < UINT8_MAX ? pairs : UINT8_MAX);
 }
 
 /* ---- both ways ---------------------------------------------------------------------------------------------- */

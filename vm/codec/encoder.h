@@ -42,6 +42,17 @@ typedef struct lumap_text_slot {
   bool written;
 } lumap_text_slot;
 
+/* A long string that is not copied into the message's bytes: it belongs there at `at`. */
+typedef struct lumap_piece {
+  size_t at;
+  uint64_t behind; /* offset of the byte that follows the string */
+} lumap_piece;
+
+enum {
+  LUMAP_PIECES = 32,            /* at most in a message; further strings are copied */
+  LUMAP_PIECE_LEAST = 64 * 1024 /* bytes from which on a copy costs more than a piece */
+};
+
 /* A table of the value that is being written: see lumap_meet. */
 typedef struct lumap_met_table {
   const lumap_table *table;
@@ -73,12 +84,19 @@ struct lumap_encoder {
   lumap_slot *scratch;
   int scratch_index;
   const void *plain_metatable; /* the last one that was seen to belong to no registered class */
+  /* Messages that become a Lua string: their bytes, kept from one to the next, and what is put between them. */
+  lumap_bytes own;
+  lumap_piece pieces[LUMAP_PIECES];
+  int piece_count, pieces_index; /* pieces_index: stack index of the list of strings; 0: strings are copied */
   /* What this message has said, or seen once. Entries of other stamps are of other messages. */
   uint64_t stamp;
   uint32_t shape_count, shape_mark; /* now; before the value that is being written */
   lumap_shape shapes[LUMAP_SHAPES];
   lumap_text_slot texts[LUMAP_TEXTS];
 };
+
+/* Raises "not enough memory" the way the VM does, after a buffer could not grow. */
+int lumap_encoder_no_memory(lumap_encoder *e);
 
 static inline bool lumap_encoder_is_globals(const lumap_encoder *e, const void *table) {
   return table && (table == e->globals || table == e->environment);
@@ -117,7 +135,9 @@ void lumap_put_deferred(lumap_encoder *e);
 lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags);
 
 /* Raises the VM's error if the sink had no memory. */
-void lumap_encoder_check_memory(lumap_encoder *e);
+static inline void lumap_encoder_check_memory(lumap_encoder *e) {
+  if (e->sink.out->failed) lumap_encoder_no_memory(e);
+}
 
 /* ---- log.c ---- */
 
@@ -140,7 +160,23 @@ bool lumap_has_met(lumap_encoder *e, const void *table, uint64_t *offset);
 
 /* The same, and notes that it begins here if it has not been. For messages, and where tables are read where they lie.
  */
-bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset);
+bool lumap_meet_slowly(lumap_encoder *e, const lumap_table *table, uint64_t *offset);
+
+static inline bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
+  size_t count = e->met_count;
+  uintptr_t number = lumap_table_number(table);
+  if (number - 1 < count && e->met[number - 1].table == table) {
+    *offset = e->met[number - 1].offset;
+    return true;
+  }
+  if (!e->numbers || !lumap_table_has_room(table) || count == e->met_room || count == 0 ||
+      lumap_table_number(e->met[count - 1].table) != count)
+    return lumap_meet_slowly(e, table, offset);
+  e->met[count] = (lumap_met_table){table, lumap_sink_offset(&e->sink)};
+  e->met_count = count + 1;
+  lumap_table_set_number(table, count + 1);
+  return false;
+}
 
 /* Writes REF to an object of this numbering, or another tag that takes an offset. */
 void lumap_put_offset(lumap_encoder *e, unsigned tag, uint64_t offset);
@@ -163,9 +199,6 @@ static inline unsigned lumap_sink_tag(const lumap_encoder *e, unsigned tag) {
   return e->sink.is_log ? tag | LUMAP_SHARED : tag;
 }
 
-/* Raises "not enough memory" the way the VM does, after a buffer could not grow. */
-int lumap_encoder_no_memory(lumap_encoder *e);
-
 /* ---- the decoder's own parts, shared by decode.c, decode_table.c and function.c ---- */
 
 /* Reads a table whose tag, TABLE or PACKED, has been read. With `fill` the table is on top already, else it is pushed.
@@ -174,9 +207,6 @@ const lumap_table *lumap_get_table(lumap_decoder *d, unsigned tag, bool fill, ui
 
 /* Reads a record whose tag has been read; pushes the table, and returns where it lies. */
 const lumap_table *lumap_get_record(lumap_decoder *d, unsigned tag, uint64_t offset);
-
-/* Raises an error if the input has ended. */
-void lumap_decoder_check(lumap_decoder *d);
 
 /* Reads a function whose tag has been read; pushes it. */
 void lumap_get_function(lumap_decoder *d, unsigned tag, uint64_t offset);
@@ -199,5 +229,10 @@ void lumap_decoder_fail(lumap_decoder *d);
 
 /* Raises "bad message at byte N: WHAT". */
 int lumap_decoder_bad(lumap_decoder *d, const char *what);
+
+/* Raises an error if the input has ended. */
+static inline void lumap_decoder_check(lumap_decoder *d) {
+  if (d->in.failed) lumap_decoder_bad(d, "it ends too early");
+}
 
 #endif

@@ -2,6 +2,8 @@
 #include "codec/path.h"
 
 #include <ctype.h>
+#include <stdio.h>
+#include <string.h>
 
 static bool is_identifier(const char *text, size_t size) {
   if (size == 0 || isdigit((unsigned char)text[0])) return false;
@@ -10,26 +12,106 @@ static bool is_identifier(const char *text, size_t size) {
   return true;
 }
 
-/* Appends to the string on top what the key at `index` adds to a path. [-1, +1] */
-static void append_key(lua_State *L, int index) {
-  int type = lua_type(L, index);
-  if (type == LUA_TSTRING) {
-    size_t size;
-    const char *text = lua_tolstring(L, index, &size);
-    if (is_identifier(text, size))
-      lua_pushfstring(L, ".%s", text);
-    else
-      lua_pushfstring(L, "[\"%s\"]", text);
-  } else if (type == LUA_TNUMBER) {
-    lua_pushvalue(L, index);
-    lua_pushfstring(L, "[%s]", lua_tostring(L, -1));
-    lua_remove(L, -2);
-  } else if (type == LUA_TBOOLEAN) {
-    lua_pushfstring(L, "[%s]", lua_toboolean(L, index) ? "true" : "false");
+/* The fields of a path, put together without the VM: each table that is deferred needs them. What is longer is cut. */
+typedef struct fields {
+  size_t size;
+  char bytes[4096];
+} fields;
+
+static void add(fields *f, const char *bytes, size_t size) {
+  size_t room = sizeof f->bytes - f->size;
+  if (size > room) size = room;
+  memcpy(f->bytes + f->size, bytes, size);
+  f->size += size;
+}
+
+static void add_text(fields *f, const char *text) {
+  add(f, text, strlen(text));
+}
+
+static void add_name(fields *f, const char *text, size_t size) {
+  bool plain = is_identifier(text, size);
+  add_text(f, plain ? "." : "[\"");
+  add(f, text, size);
+  add_text(f, plain ? "" : "\"]");
+}
+
+static void add_integer(fields *f, int64_t integer) {
+  char text[24], *at = text + sizeof text;
+  uint64_t left = integer < 0 ? 0 - (uint64_t)integer : (uint64_t)integer;
+  *--at = ']';
+  do
+    *--at = (char)('0' + left % 10);
+  while (left /= 10);
+  if (integer < 0) *--at = '-';
+  *--at = '[';
+  add(f, at, (size_t)(text + sizeof text - at));
+}
+
+/* The number at `index`, as the VM prints it. */
+static void add_number(fields *f, lua_State *L, int index) {
+  char text[48];
+  int64_t integer;
+  if (lumap_is_integer(L, index, &integer)) {
+    add_integer(f, integer);
   } else {
-    lua_pushfstring(L, ".<key: %s>", luaL_typename(L, index));
+    snprintf(text, sizeof text, "[%.14g]", lua_tonumber(L, index));
+    add_text(f, text);
   }
-  lua_concat(L, 2);
+}
+
+static void add_other(fields *f, const char *type) {
+  add_text(f, ".<key: ");
+  add_text(f, type);
+  add_text(f, ">");
+}
+
+static void add_key(fields *f, lua_State *L, int index) {
+  int type = lua_type(L, index);
+  size_t size;
+  const char *text;
+  if (type == LUA_TSTRING) {
+    text = lua_tolstring(L, index, &size);
+    add_name(f, text, size);
+  } else if (type == LUA_TNUMBER) {
+    add_number(f, L, index);
+  } else if (type == LUA_TBOOLEAN) {
+    add_text(f, lua_toboolean(L, index) ? "[true]" : "[false]");
+  } else {
+    add_other(f, luaL_typename(L, index));
+  }
+}
+
+static bool is_integer_slot(const lumap_slot *slot, int64_t *integer) {
+  lumap_slot_kind kind = lumap_slot_kind_of(slot);
+  if (kind != LUMAP_SLOT_INTEGER)
+    return kind == LUMAP_SLOT_DOUBLE && lumap_double_is_integer(lumap_slot_double(slot), integer);
+  *integer = lumap_slot_integer(slot);
+  return true;
+}
+
+/* The same for the key of a table where it lies. */
+static void add_slot(fields *f, lua_State *L, const lumap_slot_step *step) {
+  lumap_slot_kind kind = lumap_slot_kind_of(&step->key);
+  const lumap_text *text = lumap_slot_object(&step->key);
+  lumap_slot *scratch;
+  int64_t integer;
+  if (step->step.kind == LUMAP_STEP_SLOT && kind == LUMAP_SLOT_STRING) {
+    add_name(f, text->bytes, lumap_text_size(text));
+    return;
+  }
+  if (step->step.kind == LUMAP_STEP_SLOT && is_integer_slot(&step->key, &integer)) {
+    add_integer(f, integer);
+    return;
+  }
+  luaL_checkstack(L, 8, NULL);
+  scratch = lumap_layout_push(L);
+  lumap_slot_push(L, lua_gettop(L), scratch, &step->key);
+  if (step->step.kind == LUMAP_STEP_SLOT)
+    add_key(f, L, lua_gettop(L));
+  else
+    add_other(f, luaL_typename(L, -1));
+  lua_pop(L, 2);
 }
 
 void lumap_path_push_function(lua_State *L, int index) {
@@ -74,38 +156,27 @@ static void push_way(lua_State *L, int list, int number) {
   lua_concat(L, lua_gettop(L) - top);
 }
 
-/* Appends what the key of a step through a table where it lies adds. [-1, +1] */
-static void append_slot(lua_State *L, const lumap_slot_step *step) {
-  lumap_slot *scratch;
-  luaL_checkstack(L, 8, NULL);
-  scratch = lumap_layout_push(L);
-  lumap_slot_push(L, lua_gettop(L), scratch, &step->key);
-  lua_replace(L, -2);
-  lua_insert(L, -2);
-  if (step->step.kind == LUMAP_STEP_SLOT) {
-    append_key(L, lua_gettop(L) - 1);
-  } else {
-    lua_pushfstring(L, ".<key: %s>", luaL_typename(L, -2));
-    lua_concat(L, 2);
-  }
-  lua_remove(L, -2);
+/* The fields between the subject and `step`, outermost first. */
+static void add_fields(fields *f, lua_State *L, const lumap_step *step) {
+  if (starts_subject(step)) return;
+  add_fields(f, L, step->up);
+  if (step->kind == LUMAP_STEP_FIELD)
+    add_key(f, L, step->index);
+  else if (step->kind == LUMAP_STEP_SLOT || step->kind == LUMAP_STEP_SLOT_KEY)
+    add_slot(f, L, (const lumap_slot_step *)step);
+  else if (step->kind == LUMAP_STEP_KEY)
+    add_other(f, luaL_typename(L, step->index));
+  else if (step->kind == LUMAP_STEP_METATABLE)
+    add_text(f, ".<metatable>");
 }
 
-/* Appends the fields between the subject and `step`, outermost first. [-1, +1] */
+/* Appends them to the string on top. [-1, +1] */
 static void append_fields(lua_State *L, const lumap_step *step) {
-  if (starts_subject(step)) return;
-  append_fields(L, step->up);
-  if (step->kind == LUMAP_STEP_FIELD) {
-    append_key(L, step->index);
-  } else if (step->kind == LUMAP_STEP_SLOT || step->kind == LUMAP_STEP_SLOT_KEY) {
-    append_slot(L, (const lumap_slot_step *)step);
-  } else if (step->kind == LUMAP_STEP_KEY) {
-    lua_pushfstring(L, ".<key: %s>", luaL_typename(L, step->index));
-    lua_concat(L, 2);
-  } else if (step->kind == LUMAP_STEP_METATABLE) {
-    lua_pushliteral(L, ".<metatable>");
-    lua_concat(L, 2);
-  }
+  fields f;
+  f.size = 0;
+  add_fields(&f, L, step);
+  lua_pushlstring(L, f.bytes, f.size);
+  lua_concat(L, 2);
 }
 
 static void append_outside(lua_State *L, const lumap_step *subject) {

@@ -16,7 +16,7 @@ void lumap_put_wide_integer(lumap_bytes *out, int64_t value) {
   }
 }
 
-void lumap_put_long_string(lumap_bytes *out, const char *string, size_t size) {
+void lumap_put_string_head(lumap_bytes *out, size_t size) {
   if (size <= UINT8_MAX) {
     uint8_t length = (uint8_t)size;
     lumap_put_field(out, LUMAP_TAG_STR8, &length, sizeof length);
@@ -27,6 +27,10 @@ void lumap_put_long_string(lumap_bytes *out, const char *string, size_t size) {
     uint64_t length = size;
     lumap_put_field(out, LUMAP_TAG_STR64, &length, sizeof length);
   }
+}
+
+void lumap_put_long_string(lumap_bytes *out, const char *string, size_t size) {
+  lumap_put_string_head(out, size);
   lumap_bytes_append(out, string, size);
 }
 

@@ -123,6 +123,8 @@ static inline void lumap_put_varint(lumap_bytes *out, uint64_t value) {
 /* The common cases in place, since they are most of what is written. */
 void lumap_put_wide_integer(lumap_bytes *out, int64_t value);
 void lumap_put_long_string(lumap_bytes *out, const char *string, size_t size);
+/* The tag and length of a string of 64 bytes and more. */
+void lumap_put_string_head(lumap_bytes *out, size_t size);
 
 static inline void lumap_put_integer(lumap_bytes *out, int64_t value) {
   if (value >= 0 && value < 128)

@@ -322,6 +322,12 @@ static inline void lumap_table_forget_absent(lumap_table *table) {
 #endif
 }
 
+/* Has the string or table that a slot may hold brought into the cache. */
+static inline void lumap_slot_prefetch(const lumap_slot *slot) {
+  lumap_slot_kind kind = lumap_slot_kind_of(slot);
+  if (kind == LUMAP_SLOT_STRING || kind == LUMAP_SLOT_TABLE) __builtin_prefetch(lumap_slot_object(slot));
+}
+
 /* A number of the caller's own, kept in the table until the collector runs. For tables that lumap_table_has_room tells
  * of: the collector has no use for its link to the next one then, and sets it before it has. */
 static inline uintptr_t lumap_table_number(const lumap_table *table) {

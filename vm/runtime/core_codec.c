@@ -6,22 +6,10 @@
 #include "codec/codec.h"
 #include "runtime/core.h"
 
-static const char *const bytes_type = "lumap.bytes";
-
-static int collect_bytes(lua_State *L) {
-  lumap_bytes_deinit(lua_touserdata(L, 1));
-  return 0;
-}
-
 static int encode_protected(lua_State *L) {
-  lumap_bytes *out = lumap_new_object(L, sizeof *out, bytes_type);
-  lumap_encoder *e;
-  lumap_put_u8(out, LUMAP_WIRE_VERSION);
-  e = lumap_encode_begin(L, out, 0, lua_toboolean(L, 2) ? LUMAP_CODEC_FUNCTIONS : 0);
+  lumap_encoder *e = lumap_encode_begin_string(L, lua_toboolean(L, 2) ? LUMAP_CODEC_FUNCTIONS : 0);
   lumap_encode_value(e, 1, "value", 0);
-  lua_pushlstring(L, (const char *)out->data, out->size);
-  /* A big message's memory is not left to the collector. */
-  lumap_bytes_deinit(out);
+  lumap_encode_push_string(e);
   return 1;
 }
 
@@ -103,7 +91,5 @@ void lumap_core_open_codec(lua_State *L) {
       {"encode", core_encode},     {"decode", core_decode},     {"check", core_check},
       {"register", core_register}, {"is_class", core_is_class}, {NULL, NULL},
   };
-  static const luaL_Reg methods[] = {{NULL, NULL}};
-  lumap_core_class(L, bytes_type, methods, collect_bytes);
   lumap_core_set(L, functions);
 }
