@@ -379,6 +379,7 @@ int lumap_standard_file(lua_State *L, int index) {
 typedef struct pacing {
   bool cycled;
   double promised_kb; /* 0: not known */
+  double stopped_kb;  /* what there was when the collector was stopped */
 } pacing;
 
 static const char pacing_key, witness_key;
@@ -433,20 +434,26 @@ bool lumap_collector_stop(lua_State *L) {
     self->promised_kb = memory_kb(L) * pause_percent(L) / 100;
     self->cycled = false;
   }
+  if (self) self->stopped_kb = memory_kb(L);
   if (running) lua_gc(L, LUA_GCSTOP, 0);
   return running;
 }
 
 void lumap_collector_restore(lua_State *L, bool was_running) {
   pacing *self;
-  double left_kb;
+  double now_kb, made_kb;
   if (!was_running) return;
   self = pacing_of(L);
-  left_kb = self ? self->promised_kb - memory_kb(L) : 0;
-  if (left_kb > 0)
-    restart_later(L, left_kb);
-  else
-    lua_gc(L, LUA_GCRESTART, 0);
+  now_kb = self ? memory_kb(L) : 0;
+  if (self && self->promised_kb > now_kb) {
+    restart_later(L, self->promised_kb - now_kb);
+    return;
+  }
+  lua_gc(L, LUA_GCRESTART, 0);
+  /* What was made meanwhile would have driven the collector on. A program that makes most of its garbage at such times
+     allocates too little between them to do so. */
+  made_kb = self ? now_kb - self->stopped_kb : 0;
+  if (made_kb > 0) lua_gc(L, LUA_GCSTEP, made_kb < 1000000 ? 2 * (int)made_kb + 1 : 2000000);
 }
 
 int lumap_pcall_at_rest(lua_State *L, int arguments, int results) {
