@@ -133,6 +133,33 @@ backends.each_size(function(with, backend, workers)
     collectgarbage()
     census.assert_flat(before)
   end)
+
+  it("an iterator that is dropped half read leaves the pool usable", function()
+    with_pool(with(), function(pool)
+      for _ = 1, 20 do
+        local next_result = pool:imap(square, parallel.range(1, 1000), { chunk = 1 })
+        assert.same({ 1, 1 }, { next_result() })
+      end
+      collectgarbage()
+      assert.same(squares(10), pool:map(square, parallel.range(1, 10)))
+    end)
+  end)
+
+  it("sends functions and classes that were made after its workers had begun", function()
+    with_pool(with(), function(pool)
+      pool:map(square, parallel.range(1, 10))
+      local make = loadstring or load
+      local class, describe_it = make([[
+        local Point = {}
+        Point.__index = Point
+        function Point:norm() return self.x * self.x + self.y * self.y end
+        return Point, function(p) return p:norm(), p end
+      ]])()
+      local norms, points = pool:map(describe_it, { setmetatable({ x = 3, y = 4 }, class) })
+      assert.same({ 25, n = 1 }, norms)
+      assert.equal(class, getmetatable(points[1]))
+    end)
+  end)
 end)
 
 backends.each(function(with, backend)
@@ -206,17 +233,6 @@ backends.each(function(with, backend)
     end)
     assert.equal("cancelled", e.kind)
     pool:join()
-  end)
-
-  it("an iterator that is dropped half read leaves the pool usable", function()
-    with_pool(with(), function(pool)
-      for _ = 1, 20 do
-        local next_result = pool:imap(square, parallel.range(1, 1000), { chunk = 1 })
-        assert.same({ 1, 1 }, { next_result() })
-      end
-      collectgarbage()
-      assert.same(squares(10), pool:map(square, parallel.range(1, 10)))
-    end)
   end)
 
   it("many pools work side by side", function()
@@ -300,22 +316,6 @@ backends.each(function(with, backend)
       assert.equal("encode", e.kind)
       assert.equal(1, e.index)
       assert.is_truthy(e.message:find("cannot send items[1].pool", 1, true), e.message)
-    end)
-  end)
-
-  it("sends functions and classes that were made after its workers had begun", function()
-    with_pool(with(), function(pool)
-      pool:map(square, parallel.range(1, 10))
-      local make = loadstring or load
-      local class, describe_it = make([[
-        local Point = {}
-        Point.__index = Point
-        function Point:norm() return self.x * self.x + self.y * self.y end
-        return Point, function(p) return p:norm(), p end
-      ]])()
-      local norms, points = pool:map(describe_it, { setmetatable({ x = 3, y = 4 }, class) })
-      assert.same({ 25, n = 1 }, norms)
-      assert.equal(class, getmetatable(points[1]))
     end)
   end)
 

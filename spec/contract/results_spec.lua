@@ -285,29 +285,6 @@ backends.each_size(function(with, backend, workers)
     assert.equal(n, results.n)
     assert.equal(n, parallel.each(square, parallel.range(1, n), with({ chunk = 64 })))
   end)
-end, backends.all)
-
-backends.each(function(with, backend)
-  it("runs a million items through two workers, one message for few of them", function()
-    local n = 1000000
-    local lengths = 0
-    for _, length in parallel.imap(string.len, function()
-      n = n - 1
-      return n >= 0 and "x" or nil
-    end, with({ chunk = 50 })) do
-      lengths = lengths + length
-    end
-    assert.equal(1000000, lengths)
-  end)
-
-  if backend ~= "fork" then
-    it("runs 1,000 items on 200 workers", function()
-      local pool = parallel.pool({ backend = backend, workers = 200 })
-      assert.same(expected(square, 1000), pool:map(square, parallel.range(1, 1000)))
-      pool:close()
-      pool:join()
-    end)
-  end
 
   it("yields from an endless source for as long as it is asked", function()
     local pulled = 0
@@ -367,7 +344,30 @@ backends.each(function(with, backend)
   end)
 end, backends.all)
 
-backends.each(function(with)
+backends.each(function(with, backend)
+  it("runs a million items through two workers, one message for few of them", function()
+    local n = 1000000
+    local lengths = 0
+    for _, length in parallel.imap(string.len, function()
+      n = n - 1
+      return n >= 0 and "x" or nil
+    end, with({ chunk = 50 })) do
+      lengths = lengths + length
+    end
+    assert.equal(1000000, lengths)
+  end)
+
+  if backend ~= "fork" then
+    it("runs 1,000 items on 200 workers", function()
+      local pool = parallel.pool({ backend = backend, workers = 200 })
+      assert.same(expected(square, 1000), pool:map(square, parallel.range(1, 1000)))
+      pool:close()
+      pool:join()
+    end)
+  end
+end, backends.all)
+
+backends.each_size(function(with)
   it("imap_unordered yields what is done while an earlier item still runs", function()
     local last_is_seen = gates.new()
     local order = {}
@@ -407,4 +407,4 @@ backends.each(function(with)
     gates.remove(first_is_seen)
     assert.same({ 1, 2 }, values)
   end)
-end, backends.concurrent)
+end, backends.concurrent, { 2, 5, 13 })

@@ -8,7 +8,7 @@ require("spec.support.globals")()
 local backends = require("spec.support.backends")
 local interpreter = require("spec.support.interpreter")
 
-backends.each(function(_, backend, workers)
+backends.each_size(function(_, backend, workers)
   local environment = { LUMAP_BACKEND = backend, LUMAP_WORKERS = workers }
 
   it("signals that interrupt what waits cost no result", function()

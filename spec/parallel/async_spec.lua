@@ -142,48 +142,6 @@ backends.each_size(function(with)
       assert.same({ {}, {} }, { parallel.wait({}) })
     end)
   end)
-end)
-
-backends.each(function(with, backend)
-  it("callbacks get the values or the error, the next time that somebody asks the pool", function()
-    local pool = parallel.pool(with({ workers = 1 }))
-    local got = {}
-    local function note(name)
-      return function(...)
-        got[name] = values_of(...)
-      end
-    end
-    local good = pool:submit(function(...)
-      return ...
-    end, 1, nil):on_done(note("good"))
-    local bad = pool:submit(error, "bad", 0):on_done(note("bad"))
-    local lists = pool:map_async(square, { 3 }):on_done(note("lists"))
-    assert.same({}, got)
-    -- Waiting for another call of the pool is an occasion, too. One worker: it comes behind the others.
-    assert.equal(4, pool:apply(square, 2))
-    pool:stats()
-    assert.same({ true, 1, nil, n = 3 }, got.good)
-    assert.same({ true, { 9, n = 1 }, n = 2 }, got.lists)
-    assert.is_false(got.bad[1])
-    assert.equal("bad", got.bad[2].value)
-    assert.is_true(good:done() and bad:done() and lists:done())
-
-    good:on_done(note("late"))
-    assert.is_nil(got.late)
-    pool:stats()
-    assert.same({ true, 1, nil, n = 3 }, got.late)
-
-    local cancelled = pool:submit(square, 1)
-    if cancelled:cancel() then
-      cancelled:on_done(note("cancelled"))
-      pool:stats()
-      assert.equal("cancelled", got.cancelled[2].kind)
-    end
-    pool:submit(square, 5):on_done(note("last"))
-    pool:close()
-    pool:join()
-    assert.same({ true, 25, n = 2 }, got.last)
-  end)
 
   it("a callback may use its pool, wait for its future, and close the pool", function()
     local pool = parallel.pool(with())
@@ -228,6 +186,52 @@ backends.each(function(with, backend)
     assert.same({ 1, 4, n = 2 }, pool:map(square, { 1, 2 }))
     pool:close()
     pool:join()
+  end)
+end)
+
+backends.each(function(with, backend)
+  it("callbacks get the values or the error, the next time that somebody asks the pool", function()
+    local pool = parallel.pool(with({ workers = 1 }))
+    local got = {}
+    local function note(name)
+      return function(...)
+        got[name] = values_of(...)
+      end
+    end
+    local told = gates.new()
+    pool:submit(gates.await, told) -- so none of the others is done before it is looked at
+    local good = pool:submit(function(...)
+      return ...
+    end, 1, nil):on_done(note("good"))
+    local bad = pool:submit(error, "bad", 0):on_done(note("bad"))
+    local lists = pool:map_async(square, { 3 }):on_done(note("lists"))
+    assert.same({}, got)
+    gates.open(told)
+    -- Waiting for another call of the pool is an occasion, too. One worker: it comes behind the others.
+    assert.equal(4, pool:apply(square, 2))
+    gates.remove(told)
+    pool:stats()
+    assert.same({ true, 1, nil, n = 3 }, got.good)
+    assert.same({ true, { 9, n = 1 }, n = 2 }, got.lists)
+    assert.is_false(got.bad[1])
+    assert.equal("bad", got.bad[2].value)
+    assert.is_true(good:done() and bad:done() and lists:done())
+
+    good:on_done(note("late"))
+    assert.is_nil(got.late)
+    pool:stats()
+    assert.same({ true, 1, nil, n = 3 }, got.late)
+
+    local cancelled = pool:submit(square, 1)
+    if cancelled:cancel() then
+      cancelled:on_done(note("cancelled"))
+      pool:stats()
+      assert.equal("cancelled", got.cancelled[2].kind)
+    end
+    pool:submit(square, 5):on_done(note("last"))
+    pool:close()
+    pool:join()
+    assert.same({ true, 25, n = 2 }, got.last)
   end)
 
   it("work goes on though nobody holds its future", function()

@@ -52,9 +52,10 @@ end
 --- Calls `body` once for each back-end and number of workers, inside a block named after both.
 ---@param body fun(with: function, backend: string, workers: integer)
 ---@param names table|nil back-ends; default: all
-function backends.each_size(body, names)
+---@param counts table|nil numbers of workers; default: backends.worker_counts
+function backends.each_size(body, names, counts)
   for _, backend in ipairs(names or backends.names) do
-    for _, workers in ipairs(backend == "fork" and copy_counts or backends.worker_counts) do
+    for _, workers in ipairs(backend == "fork" and copy_counts or counts or backends.worker_counts) do
       busted.describe(("on the %s back-end, workers: %d,"):format(backend, workers), function()
         body(options_maker(backend, workers), backend, workers)
       end)
