@@ -37,6 +37,33 @@ describe("seed", function()
       end
     end)
 
+    it("gives folding functions the same numbers, at each border between neighbours", function()
+      local function drawn(i)
+        return i % 5 ~= 1 and ("%d:%d"):format(i, math.random(1000)) or nil
+      end
+      local function join(a, b)
+        return ("%s |%d| %s"):format(a, math.random(1000), b)
+      end
+      local words = {}
+      for i = 1, 17 do
+        words[i] = tostring(i)
+      end
+      local serial = { backend = "serial", workers = 1, chunk = 1000, seed = 42, initial = "start" }
+      local mapped = parallel.mapreduce(drawn, join, parallel.range(1, 17), serial)
+      local reduced = parallel.reduce(join, words, serial)
+      for _, chunk in ipairs({ 1, 2, 3, 100, "auto", "guided" }) do
+        local options = with({ seed = 42, chunk = chunk, initial = "start" })
+        assert.equal(mapped, parallel.mapreduce(drawn, join, parallel.range(1, 17), options))
+        assert.equal(reduced, parallel.reduce(join, words, options))
+      end
+      local seen = {}
+      for number in reduced:gmatch("|(%d+)|") do
+        seen[#seen + 1] = number
+      end
+      assert.equal(17, #seen)
+      assert.not_equal(seen[1], seen[2])
+    end)
+
     it("gives what folds map the same numbers", function()
       local function drawn(i)
         return ("%d:%d "):format(i, math.random(1000))

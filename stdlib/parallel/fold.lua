@@ -9,6 +9,10 @@
 --             [1-3]   [4-6]   [7-9]   [10-10]   segments, as they come
 --             [1--------------------------10]   after merges: the result
 --
+-- With `seed` the folding function has a stream of random numbers for each border between neighbours, that of the item
+-- with which the right one begins (nil results of mapfn left out). So a segment keeps where it begins, `from`, and
+-- values of a merge travel with it.
+--
 -- Merges are numbered from FIRST_MERGE on where items are numbered from 1, one number for each value that goes into
 -- them. So a failure, a stop or a death is dealt with as that of any chunk (call.lua).
 
@@ -47,7 +51,7 @@ local function append(run, segment)
     return
   end
   last.hi = segment.hi
-  if segment.has then last.has, last.value = true, segment.value end
+  if segment.has then last.has, last.value, last.from = true, segment.value, segment.from end
 end
 
 function Folder:forget(run)
@@ -60,12 +64,12 @@ function Folder:keep(run)
   self.mergeable[run], self.long[run] = #run > 1 or nil, #run >= MERGE_EARLY or nil
 end
 
---- Takes in the value that stands for items lo to hi; without `has` there is none.
-function Folder:add(lo, hi, has, value)
+--- Takes in the value that stands for items lo to hi and begins with item `from`; without `has` there is none.
+function Folder:add(lo, hi, has, value, from)
   local before, after = self.ending[lo - 1], self.starting[hi + 1]
   local run = before or {}
   if before then self:forget(before) end
-  append(run, { lo = lo, hi = hi, has = has, value = value })
+  append(run, { lo = lo, hi = hi, has = has, value = value, from = from })
   if after then
     self:forget(after)
     for i = 1, #after do append(run, after[i]) end
@@ -74,11 +78,12 @@ function Folder:add(lo, hi, has, value)
 end
 
 --- Takes in what a worker made of the chunk first, count: of items, or of a merge.
-function Folder:take(first, count, has, value)
-  if first < FIRST_MERGE then return self:add(first, first + count - 1, has, value) end
+function Folder:take(first, count, has, value, from)
+  if first < FIRST_MERGE then return self:add(first, first + count - 1, has, value, from) end
   local lo, hi = self.held[first].lo, self.held[first + count - 1].hi
+  from = self.held[first].from
   for number = first, first + count - 1 do self.held[number] = nil end
-  self:add(lo, hi, has, value)
+  self:add(lo, hi, has, value, from)
 end
 
 --- A run that is worth a merge, and how many of its segments: with `drained` any, shared so that all workers take part.
@@ -116,7 +121,10 @@ function Folder:over(from)
   function both.put_again(_, job, first, n)
     if first < FIRST_MERGE then return from:put_again(job, first, n) end
     local values = {}
-    for i = 1, n do values[i] = folder.held[first + i - 1].value end
+    for i = 1, n do
+      local segment = folder.held[first + i - 1]
+      values[i] = folder.seeded and { value = segment.value, from = segment.from } or segment.value
+    end
     return source.put_list(job, values, 1, first, n, false, "the folded value")
   end
   function both.release(_, first, n)
@@ -129,9 +137,10 @@ end
 local function fold(pool, spec)
   local folder = Folder.new(pool.workers)
   local initial = spec.opts.initial
-  if initial ~= nil then folder:add(0, 0, true, initial) end
+  if initial ~= nil then folder:add(0, 0, true, initial, 0) end
   spec.merges, spec.source = folder, folder:over(spec.source)
   local call = Call.start(pool, spec)
+  folder.seeded = call.plan.seed ~= nil
   local columns
   local function place()
     columns = {}
@@ -140,7 +149,7 @@ local function fold(pool, spec)
   while true do
     local first, count, _, values = call:receive(place)
     if not first then break end
-    folder:take(first, count, values > 0, columns[1] and columns[1][1])
+    folder:take(first, count, values > 0, columns[1] and columns[1][1], columns[2] and columns[2][1])
   end
   call:finish()
   local run = folder.starting[initial ~= nil and 0 or 1]

@@ -131,6 +131,36 @@ return function(api)
     end
   end
 
+  -- In a merge of a seeded call: number of a value -> item at which it begins.
+  local beginnings
+
+  --- The folding function, each call of which begins the stream of the border between what it joins: that is the same
+  --- one, whatever the chunks.
+  local function joining(fn)
+    return function(...)
+      local number = api.index()
+      api.start_border(beginnings and beginnings[number] or number)
+      return fn(...)
+    end
+  end
+
+  --- Gives the context's functions their streams of random numbers.
+  local function seed_functions(context)
+    if context.plan.mode == "reduce" then
+      context.fn = joining(context.fn)
+    else
+      context.fn, context.fold = seeded(context.fn), context.fold and joining(context.fold)
+    end
+  end
+
+  --- Takes the values of a seeded call's merge out of what tells where each begins (fold.lua).
+  local function take_beginnings(first, count, items)
+    beginnings = {}
+    for k = 1, count do
+      if items[k] then beginnings[first + k - 1], items[k] = items[k].from, items[k].value end
+    end
+  end
+
   --- Makes the context, or none, the one that this state runs.
   local function enter(context)
     if context ~= current then
@@ -147,7 +177,7 @@ return function(api)
     enter(context)
     if context.plan then return end
     context.fn, context.plan, context.fold = context.values[1], context.values[2], context.values[3]
-    if context.plan.seed then context.fn = seeded(context.fn) end
+    if context.plan.seed then seed_functions(context) end
   end
 
   local function fail_all(task, context, count, record)
@@ -213,8 +243,8 @@ return function(api)
   -- Set while a folding function runs: an error is then none of the item's.
   local folding = false
 
-  --- Joins the items to the value so far, columns[1][1]; columns.filled tells whether there is one. A failure leaves
-  --- the value as it was when this began: its call has no result any more.
+  --- Joins the items to the value so far, columns[1][1]; columns.filled is the item with which that begins, nil when
+  --- there is none. A failure leaves the value as it was when this began: its call has no result any more.
   function runners.reduce(fn, call, first, at, last, items, columns)
     local value, filled = columns[1][1], columns.filled
     folding = true
@@ -223,7 +253,7 @@ return function(api)
         folding = false
         return k - 1
       end
-      if filled then value = fn(value, items[k]) else value, filled = items[k], true end
+      if filled then value = fn(value, items[k]) else value, filled = items[k], first + k - 1 end
     end
     folding = false
     columns[1][1], columns.filled = value, filled
@@ -238,7 +268,7 @@ return function(api)
       local mapped = fn(items[k])
       if mapped ~= nil then
         folding = true
-        if filled then value = fold(value, mapped) else value, filled = mapped, true end
+        if filled then value = fold(value, mapped) else value, filled = mapped, first + k - 1 end
         folding = false
       end
     end
@@ -355,6 +385,7 @@ return function(api)
       local ok
       ok, spread, failures = loading(api.items, task, context.scope, items)
       if not ok then error(spread, 0) end
+      if context.merging and plan.seed then take_beginnings(first, count, items) end
     elseif kind == "range" and plan.held then
       items, spread = held_items(first, count), plan.spread
     elseif plan.mode == "map" then
@@ -370,7 +401,11 @@ return function(api)
       done = run_items(task, context, call, first, done + 1, count, items, columns, errors, failures, spread)
     end
     -- A fold has one value for all items, or none.
-    if plan.merges then done = columns.filled and 1 or 0 end
+    if plan.merges then
+      done = columns.filled and 1 or 0
+      if plan.seed and columns.filled then columns[2] = { columns.filled } end
+      beginnings = nil
+    end
     api.finish(task, context.scope, columns, errors, done)
   end
 

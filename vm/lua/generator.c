@@ -194,11 +194,19 @@ void lumap_generator_begin(lumap_generator *generator, uint64_t seed) {
   memcpy(generator->kept, generator->words, sizeof generator->kept);
 }
 
+static void start_stream(lumap_generator *generator, uint64_t number) {
+  lumap_random_start(generator->words, generator->seed, number);
+  generator->is_stream = true;
+}
+
 void lumap_generator_item(void *self) {
   lumap_generator *generator = self;
-  const uint64_t item = atomic_load_explicit(generator->item, memory_order_relaxed);
-  lumap_random_start(generator->words, generator->seed, item);
-  generator->is_stream = true;
+  start_stream(generator, atomic_load_explicit(generator->item, memory_order_relaxed));
+}
+
+/* Borders are numbered beyond all items. */
+void lumap_generator_border(lumap_generator *generator, uint64_t item) {
+  start_stream(generator, (UINT64_C(1) << 63) + item);
 }
 
 void lumap_generator_end(lumap_generator *generator) {

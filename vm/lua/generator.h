@@ -44,6 +44,10 @@ void lumap_generator_begin(lumap_generator *generator, uint64_t seed);
  * its type lets compiled Lua call this. */
 void lumap_generator_item(void *generator);
 
+/* Two neighbours are joined, the right one of which begins with item `item`: the words are the beginning of a stream
+ * that belongs to this border, and no item. */
+void lumap_generator_border(lumap_generator *generator, uint64_t item);
+
 /* The seeded call's turn is over: the words are what they were. Without a begin nothing happens. */
 void lumap_generator_end(lumap_generator *generator);
 

@@ -293,6 +293,12 @@ static int task_start_stream(lua_State *L) {
   return 0;
 }
 
+/* start_border(item): who joins what comes before this item with what begins there draws from the border's stream. */
+static int task_start_border(lua_State *L) {
+  lumap_generator_border(&lumap_runtime_get(L)->generator, (uint64_t)luaL_checknumber(L, 1));
+  return 0;
+}
+
 /* stream_address() -> start_stream and its argument as light userdata, for code that calls it as it calls C */
 static int task_stream_address(lua_State *L) {
   void (*function)(void *) = lumap_generator_item;
@@ -323,6 +329,7 @@ void lumap_task_api_open(lua_State *L) {
       {"begin_streams", task_begin_streams},
       {"end_streams", task_end_streams},
       {"start_stream", task_start_stream},
+      {"start_border", task_start_border},
       {"stream_address", task_stream_address},
       {NULL, NULL},
   };
