@@ -146,7 +146,8 @@ lua_State *fuzz_open(const lumap_executor *executor) {
   load_graphs(runtime->L);
   /* Looks for the ffi library now, while it can be found. */
   lumap_push_boxed_integer(runtime->L, 0, false);
-  lua_pop(runtime->L, 1);
+  lumap_cdata_push_functions(runtime->L);
+  lua_pop(runtime->L, 2);
   fuzz_run(runtime->L, "=stand-ins", stand_ins, 0, 1);
   lua_rawsetp(runtime->L, LUA_REGISTRYINDEX, &stand_ins_key);
   return runtime->L;

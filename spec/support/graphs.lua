@@ -39,11 +39,26 @@ local function same_scalars(a, b, seen)
   return a == b
 end
 
+--- What cdata is compared by.
+local function bytes_of(cdata)
+  return codec.encode(cdata, { functions = true })
+end
+
+--- What tells keys apart that are neither numbers nor strings nor booleans.
+local function mark_of(key)
+  if type(key) == "cdata" then
+    return bytes_of(key)
+  end
+  return type(key) == "table" and rawget(key, "mark") or nil
+end
+
 --- Compares values, tables and functions by what is known of them so far; new pairs are put on the list of work. Depth
 --- is no matter.
 local function compare(a, b, up, label, seen)
   if SCALARS[type(a)] or type(a) ~= type(b) then
     return same_scalars(a, b, seen)
+  elseif type(a) == "cdata" then
+    return bytes_of(a) == bytes_of(b)
   elseif seen.there[a] ~= nil or seen.back[b] ~= nil then
     return seen.there[a] == b and seen.back[b] == a
   elseif type(a) == "userdata" or type(a) == "thread" then
@@ -72,7 +87,7 @@ local function partner(seen, key, others)
   for i, pair in ipairs(others) do
     local known = seen.there[key]
     local unknown = known == nil and seen.back[pair.key] == nil
-    if known == pair.key or unknown and rawget(key, "mark") == rawget(pair.key, "mark") then
+    if known == pair.key or unknown and mark_of(key) == mark_of(pair.key) then
       return table.remove(others, i)
     end
   end

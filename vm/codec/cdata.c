@@ -21,18 +21,21 @@ void lumap_cdata_install(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &declarations_key);
 }
 
-/* Pushes the function of that name; false, and nothing pushed, on a VM without the ffi library. [-0, +0 or +1] */
-static bool push_function(lua_State *L, const char *name) {
+void lumap_cdata_push_functions(lua_State *L) {
   luaL_checkstack(L, 20, NULL);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "lumap.cdata");
-    lua_call(L, 1, 1);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &functions_key);
-  }
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "lumap.cdata");
+  lua_call(L, 1, 1);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &functions_key);
+}
+
+/* Pushes the function of that name; false, and nothing pushed, on a VM without the ffi library. [-0, +0 or +1] */
+static bool push_function(lua_State *L, const char *name) {
+  lumap_cdata_push_functions(L);
   if (!lua_istable(L, -1)) {
     lua_pop(L, 1);
     return false;

@@ -12,6 +12,10 @@
 /* Pops what stdlib/lumap/declarations.lua returned: the texts to repeat in workers are taken from there. [-1, +0] */
 void lumap_cdata_install(lua_State *L);
 
+/* Pushes the functions of cdata.lua, which is loaded when they are asked for first; false on a VM without the ffi
+ * library. [-0, +1] */
+void lumap_cdata_push_functions(lua_State *L);
+
 /* Writes the cdata at `index`, an object or a type, or refuses it. [-0, +0] */
 void lumap_put_cdata(lumap_encoder *e, int index, const lumap_step *step);
 

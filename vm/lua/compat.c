@@ -380,6 +380,7 @@ typedef struct pacing {
   bool cycled;
   double promised_kb; /* 0: not known */
   double stopped_kb;  /* what there was when the collector was stopped */
+  double least_kb;    /* the least of these since the promise was made */
 } pacing;
 
 static const char pacing_key, witness_key;
@@ -430,11 +431,16 @@ static int pause_percent(lua_State *L) {
 bool lumap_collector_stop(lua_State *L) {
   bool running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
   pacing *self = running ? pacing_of(L) : NULL;
-  if (self && (self->cycled || self->promised_kb == 0)) {
-    self->promised_kb = memory_kb(L) * pause_percent(L) / 100;
+  if (self) {
+    self->stopped_kb = memory_kb(L);
+    /* That a cycle has ended may be told long after it was: what it left is the least that there was since. */
+    if (self->least_kb == 0 || self->stopped_kb < self->least_kb) self->least_kb = self->stopped_kb;
+    if (self->cycled || self->promised_kb == 0) {
+      self->promised_kb = self->least_kb * pause_percent(L) / 100;
+      self->least_kb = self->stopped_kb;
+    }
     self->cycled = false;
   }
-  if (self) self->stopped_kb = memory_kb(L);
   if (running) lua_gc(L, LUA_GCSTOP, 0);
   return running;
 }
