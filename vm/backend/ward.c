@@ -143,10 +143,8 @@ static void judge(const lumap_ward *ward, lumap_task *task) {
  * meanwhile it has noted in the call before, so it is asked for again. */
 static void lift_stop(lumap_ward *ward) {
   const lumap_call *call = ward->task->call;
-  uint64_t stopped;
-  /* The end of a worker, which is a task too, belongs to no call. */
-  if (ward->doom != LUMAP_DOOM_TIMEOUT || !call) return;
-  stopped = call->id;
+  uint64_t stopped = call->id;
+  if (ward->doom != LUMAP_DOOM_TIMEOUT) return;
   atomic_compare_exchange_strong(&ward->control.stop_call, &stopped, 0);
   if (atomic_load(&call->stop_from) == UINT64_MAX) return;
   atomic_store(&ward->control.stop_from, atomic_load(&call->stop_from));
@@ -156,7 +154,8 @@ static void lift_stop(lumap_ward *ward) {
 bool lumap_ward_settle(lumap_ward *ward) {
   bool given_up;
   pthread_mutex_lock(&ward->lock);
-  if (ward->task && ward->doom != LUMAP_DOOM_NONE) {
+  /* END, by which a worker forgets a call, has no items and holds no call. */
+  if (ward->task && ward->task->kind != LUMAP_TASK_END && ward->doom != LUMAP_DOOM_NONE) {
     judge(ward, ward->task);
     lift_stop(ward);
   }
