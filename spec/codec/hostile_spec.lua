@@ -288,6 +288,14 @@ describe("memory", function()
   end
 end)
 
+describe("hints that are too large", function()
+  it("take no room from the records behind them", function()
+    local record = "\48\0\2\65a\65b\129\48\1\1\65c\48\1\130\48\0\131\132"
+    local expected = { { a = 1, b = { c = { c = 2 } } }, { a = 3, b = 4 } }
+    assert.same(expected, codec.decode(version .. "\16\100\255" .. record .. "\36"))
+  end)
+end)
+
 describe("a message that is long", function()
   it("and has the most to do in each byte takes time in proportion", function()
     -- Quadratic, each would take minutes; the limit is no measurement.

@@ -152,6 +152,7 @@ typedef struct lumap_decoder {
   uint64_t deferred; /* tables announced and not filled yet */
   uint64_t filled;   /* offset of the one that was filled last */
   uint64_t room;     /* slots that tables may still get before there are values for them */
+  uint64_t owed;     /* values that must still follow for the records that are being read */
   bool in_log;
 } lumap_decoder;
 

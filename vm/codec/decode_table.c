@@ -333,11 +333,15 @@ static void push_key(lumap_decoder *d, uint32_t number, uint32_t k) {
 static void get_fields(lumap_decoder *d, const lumap_table *memory, const known_shape *shape, uint32_t number,
                        uint32_t count) {
   lua_State *L = d->L;
+  uint64_t owed = d->owed;
   for (uint32_t k = 0; k < count; k++) {
     lumap_slot *place = shape ? record_place(shape, memory, k) : NULL;
     reading how = place ? get_simple(d, memory, place) : NOT_READ;
     if (how == STORED) continue;
-    if (how == NOT_READ) lumap_decode_nested(d);
+    if (how == NOT_READ) {
+      d->owed = owed + (count - k - 1);
+      lumap_decode_nested(d);
+    }
     place = shape ? record_place(shape, memory, k) : NULL;
     if (place && store_simple(L, place)) {
       lua_pop(L, 1);
@@ -347,6 +351,7 @@ static void get_fields(lumap_decoder *d, const lumap_table *memory, const known_
       lua_rawset(L, -3);
     }
   }
+  d->owed = owed;
   /* The table may have served as a metatable already, of a value in it. */
   if (shape) lumap_table_forget_absent((lumap_table *)(uintptr_t)memory);
 }
@@ -377,8 +382,8 @@ const lumap_table *lumap_get_record(lumap_decoder *d, unsigned tag, uint64_t off
   shape = d->shape;
   number = d->shape_number;
   count = d->shape_keys;
-  /* As many values must follow, and all that is nested here as well. */
-  if ((uint64_t)room(d, count) < count) d->in.failed = true;
+  /* As many values must follow, and those of the records around it: a shape is short, and may be named often. */
+  if (count + d->owed > lumap_reader_left(&d->in)) d->in.failed = true;
   lumap_decoder_check(d);
   lua_createtable(L, 0, (int)count);
   memory = lua_topointer(L, -1);
