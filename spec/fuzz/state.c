@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/cdata.h"
+
 /* A byte of input may cost this much memory, and each call this much besides. Most costs an empty table that something
    refers to: four bytes become a table, a slot in a list and one in the index of objects, both grown by doubling. */
 enum { BYTES_FOR_A_BYTE = 128, BYTES_FOR_A_CALL = 64 * 1024 };
