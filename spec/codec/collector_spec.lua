@@ -126,6 +126,21 @@ describe("the collector", function()
     assert.is_true(writes <= most, writes .. " cycles")
   end)
 
+  it("does not walk a message as soon as it was read, when all of it is in use", function()
+    local big, value = {}, nil
+    for i = 1, 200000 do
+      big[i] = { i }
+    end
+    local bytes = codec.encode(big)
+    big = nil
+    local cycles = count_cycles(function()
+      value = codec.decode(bytes)
+    end)
+    assert.equal(200000, #value)
+    assert.is_nil(big)
+    assert.equal(0, cycles)
+  end)
+
   it("collects what messages leave behind, when nothing else does", function()
     local big = {}
     for i = 1, 1000 do

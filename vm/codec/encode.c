@@ -160,7 +160,9 @@ void lumap_encoder_rest(lumap_encoder *e) {
 
 int lumap_encode_call(lua_State *L, int arguments, int results) {
   bool was_running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
-  int code = lua_pcall(L, arguments, results, 0);
+  int code;
+  lumap_collector_catch_up(L);
+  code = lua_pcall(L, arguments, results, 0);
   if (was_running && !lua_gc(L, LUA_GCISRUNNING, 0)) lumap_collector_restore(L, true);
   return code;
 }

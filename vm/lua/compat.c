@@ -381,6 +381,7 @@ typedef struct pacing {
   double promised_kb; /* 0: not known */
   double stopped_kb;  /* what there was when the collector was stopped */
   double least_kb;    /* the least of these since the promise was made */
+  double owed_kb;     /* what was made while it was, and has not driven it on */
 } pacing;
 
 static const char pacing_key, witness_key;
@@ -447,7 +448,7 @@ bool lumap_collector_stop(lua_State *L) {
 
 void lumap_collector_restore(lua_State *L, bool was_running) {
   pacing *self;
-  double now_kb, made_kb;
+  double now_kb;
   if (!was_running) return;
   self = pacing_of(L);
   now_kb = self ? memory_kb(L) : 0;
@@ -456,15 +457,26 @@ void lumap_collector_restore(lua_State *L, bool was_running) {
     return;
   }
   lua_gc(L, LUA_GCRESTART, 0);
-  /* What was made meanwhile would have driven the collector on. A program that makes most of its garbage at such times
-     allocates too little between them to do so. */
-  made_kb = self ? now_kb - self->stopped_kb : 0;
-  if (made_kb > 0) lua_gc(L, LUA_GCSTEP, made_kb < 1000000 ? 2 * (int)made_kb + 1 : 2000000);
+  if (self && now_kb > self->stopped_kb) self->owed_kb += now_kb - self->stopped_kb;
+}
+
+/* What is made while the collector rests would have driven it on. A program that makes most of its garbage at such
+   times allocates too little between them to do so, and it is done here: not as soon as a message was read, when all of
+   it is in use and would be walked in vain, but before the next one. */
+void lumap_collector_catch_up(lua_State *L) {
+  pacing *self = pacing_of(L);
+  double owed_kb = self ? self->owed_kb : 0;
+  if (owed_kb == 0 || lua_gc(L, LUA_GCISRUNNING, 0) == 0) return;
+  self->owed_kb = 0;
+  if (!self->cycled) lua_gc(L, LUA_GCSTEP, owed_kb < 1000000 ? 2 * (int)owed_kb + 1 : 2000000);
 }
 
 int lumap_pcall_at_rest(lua_State *L, int arguments, int results) {
-  bool was_running = lumap_collector_stop(L);
-  int code = lua_pcall(L, arguments, results, 0);
+  bool was_running;
+  int code;
+  lumap_collector_catch_up(L);
+  was_running = lumap_collector_stop(L);
+  code = lua_pcall(L, arguments, results, 0);
   lumap_collector_restore(L, was_running);
   return code;
 }

@@ -122,6 +122,10 @@ void lumap_collector_pace(lua_State *L);
 bool lumap_collector_stop(lua_State *L);
 void lumap_collector_restore(lua_State *L, bool was_running);
 
+/* Has the collector, if it runs, do what it missed during rests that are over. Finalizers run: call it before a rest or
+ * a message begins. [-0, +0] */
+void lumap_collector_catch_up(lua_State *L);
+
 /* Did a protected call that gave `code` end for lack of memory, the VM's or ours? Its error is on top. [-0, +0] */
 bool lumap_is_out_of_memory(lua_State *L, int code);
 
