@@ -3,10 +3,10 @@
 -- Loaded by busted before any spec (.busted names it).
 --
 -- Seeds each test alike, so that one that fails fails again when it runs alone, and writes what happens to the file
--- LUMAP_SPEC_LOG, where scripts/test counts: one line "start NAME" and one line "STATUS NAME" a test, and in the end
--- "totals SUCCESSES FAILURES PENDING". Unlike standard output it is free of what specs print, and tells after a crash
--- which test ran last. LUMAP_SPEC_LOG.failures gets each failure as it happens: busted tells of them at the end, which
--- after a crash never comes.
+-- LUMAP_SPEC_LOG, where scripts/test counts: one line "start NAME" and one line "STATUS NAME (SECONDS s)" a test, and
+-- in the end "totals SUCCESSES FAILURES PENDING". Unlike standard output it is free of what specs print, and tells
+-- after a crash which test ran last. LUMAP_SPEC_LOG.failures gets each failure as it happens: busted tells of them at
+-- the end, which after a crash never comes.
 
 local busted = require("busted")
 
@@ -51,7 +51,7 @@ end)
 busted.subscribe({ "test", "end" }, function(element, _, status)
   local kind = status == "error" and "failure" or status
   counts[kind] = counts[kind] + 1
-  log(status, full_name(element))
+  log(status, full_name(element), ("(%.2f s)"):format(element.duration or 0))
   return nil, true
 end)
 

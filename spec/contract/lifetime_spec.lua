@@ -102,13 +102,15 @@ backends.each(function(with, backend)
     local own_growth, their_growth = math.huge, math.huge
     call(1)
     local before = census.snapshot()
+    local own, theirs = heap(), pool:apply(heap)
     for _ = 1, 10 do
-      local own, theirs = heap(), pool:apply(heap)
       for i = 1, 250 do
         call(i)
       end
-      own_growth = math.min(own_growth, heap() - own)
-      their_growth = math.min(their_growth, pool:apply(heap) - theirs)
+      local own_now, theirs_now = heap(), pool:apply(heap)
+      own_growth = math.min(own_growth, own_now - own)
+      their_growth = math.min(their_growth, theirs_now - theirs)
+      own, theirs = own_now, theirs_now
     end
     census.assert_flat(before)
     assert.is_true(own_growth < SLACK, ("the caller's heap grows by %d bytes a round"):format(own_growth))
