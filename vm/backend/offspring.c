@@ -567,8 +567,12 @@ static void finish_unstarted(lumap_offspring *child, lumap_task *task, pid_t pro
 static void finish_died(lumap_offspring *child, lumap_task *task, const char *end, int signal_number, int exit_code) {
   uint64_t index = atomic_load(&child->worker->control->index);
   lumap_task_fail_died(task, child->worker->number, index, signal_number, exit_code);
-  lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s in item %llu", child->worker->number,
-                  (int)child->process, end, (unsigned long long)task->died_index);
+  if (child->ready)
+    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s in item %llu", child->worker->number,
+                    (int)child->process, end, (unsigned long long)task->died_index);
+  else
+    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s before it was ready",
+                    child->worker->number, (int)child->process, end);
   finish(child, task);
 }
 
@@ -598,7 +602,7 @@ static void settle_oldest(lumap_offspring *child, lumap_task *task, int signal_n
     finish(child, task);
   } else if (child->ended_turn && !child->stopped) {
     child->crew->feed.give_back(child->crew->feed.self, task);
-  } else if (!child->ready) {
+  } else if (!child->ready && !(signal_number && !child->cause[0])) {
     finish_unstarted(child, task, child->process, end);
   } else if (begun || child->barren >= MOST_BARREN) {
     finish_died(child, task, end, signal_number, exit_code);
@@ -630,7 +634,7 @@ static void settle_tasks(lumap_offspring *child, int signal_number, int exit_cod
     else
       chunks[count++] = task;
   }
-  if (count && child->ready && child->results == 0 && !child->ended_turn) child->barren++;
+  if (count && (child->ready || signal_number) && child->results == 0 && !child->ended_turn) child->barren++;
   /* What is given back last goes out first. */
   for (int i = count - 1; i > 0; i--)
     settle_other(child, chunks[i]);

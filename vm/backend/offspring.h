@@ -14,7 +14,8 @@
  *
  * What becomes of the tasks that a child held when it ended (oldest first; results that it had written count, they
  * are read to the last byte before this is decided):
- *   - it never became ready: the oldest is finished as LUMAP_OUTCOME_START, with what the child or the system said;
+ *   - it never became ready, and no signal of somebody else's killed it: the oldest is finished as
+ *     LUMAP_OUTCOME_START, with what the child or the system said;
  *   - it had begun the oldest, whose turn is then the one that the control block names since the first byte of the task
  *     was read: LUMAP_OUTCOME_DIED at the index in the control block, which is 0 if the child was killed while it
  *     read the task. A result that is half written belongs here;
