@@ -119,9 +119,10 @@ static void answer_descriptors(lumap_task *task) {
 /* Behind the back-end's back: a frame that ends in its middle. */
 static void write_half_a_result(lumap_task *task) {
   static const char some[5000];
+  const lumap_bytes claimed = {.size = 1 << 20};
   lumap_frame_writer writer;
   lumap_frame_head head = lumap_frame_of_task(LUMAP_FRAME_RESULT, task);
-  lumap_frame_begin(&writer, &head, NULL, some, 1 << 20);
+  lumap_frame_begin(&writer, &head, NULL, &claimed);
   if (send(LUMAP_CHILD_CHANNEL, &writer.head, sizeof writer.head, MSG_NOSIGNAL) < 0 ||
       send(LUMAP_CHILD_CHANNEL, some, sizeof some, MSG_NOSIGNAL) < 0)
     abort();

@@ -126,6 +126,25 @@ function parallel.ProcessPool(workers, opts) return pool().ProcessPool(workers, 
 ---@nodiscard
 function parallel.range(first, last, step) return require("parallel.source").range(first, last, step) end
 
+--- A list of numbers of one type, in memory that all workers see: b[1] to b[#b]. It crosses without being copied, in
+--- every direction, and so do parts of it (b:slice). An index out of bounds is an error, and so is a value that the
+--- type cannot hold: another type, a number out of its range, a fraction in a type of integers. Elements of the types
+--- int64 and uint64 are int64_t and uint64_t cdata on LuaJIT, integers with the same bits on Lua 5.4. Who reads an
+--- element that somebody else is writing gets the old or the new value.
+--- Raises: wrong arguments, an element of the list that the type cannot hold, not enough memory.
+---@param ctype string double, float, int8, int16, int32, int64, uint8, uint16, uint32 or uint64
+---@param contents integer|table how many elements, zeros at first; or a list of them
+---@return parallel.Buffer
+---@nodiscard
+function parallel.buffer(ctype, contents) return require("parallel.buffer").new(ctype, contents) end
+
+--- An integer that all workers share.
+--- Raises: when the value is no integer within 2^53 either way.
+---@param value integer|nil default 0
+---@return parallel.Counter
+---@nodiscard
+function parallel.counter(value) return require("parallel.counter").new(value) end
+
 --- CPUs that this process may use: the least of affinity and cgroup quota, at least 1.
 ---@return integer
 function parallel.cpu_count() return core.cpu_count() end

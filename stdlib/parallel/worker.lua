@@ -92,7 +92,7 @@ return function(api)
     init = nil
     local ok, failure = xpcall(function()
       if shared then return own() end
-      local ok, refusal = loading(api.entry, api.scope(_G), own, values)
+      local ok, refusal = loading(api.entry, api.scope(_G), own, values, api.init_references)
       if not ok then error(refusal, 0) end
       libraries.keep(values.additions)
       values[1]()

@@ -33,6 +33,7 @@
 
 #include "backend/task.h"
 #include "base/status.h"
+#include "shared/memory.h"
 
 typedef struct lumap_crew lumap_crew;
 
@@ -116,6 +117,7 @@ struct lumap_crew {
   void *host;               /* handed to executor->open by back-ends of this process */
   const char *program;      /* process: the path of the worker program; borrowed */
   int greeting_limit_ms;    /* process: how long a child may take until its first sign of life; 0: the default */
+  lumap_memories *memories; /* process: among which shared memory that arrives is looked up; borrowed, may be NULL */
   bool stop_signal;         /* thread: a signal may be used to stop an item */
   int worker_count;
   lumap_worker *workers; /* worker_count of them; the pool's memory */

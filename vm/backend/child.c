@@ -53,7 +53,7 @@ typedef struct child {
 
 static bool send_frame(child *self, const lumap_frame_head *head, const char *text, const lumap_bytes *payload) {
   lumap_frame_step step;
-  lumap_frame_begin(&self->writer, head, text, payload ? payload->data : NULL, payload ? payload->size : 0);
+  lumap_frame_begin(&self->writer, head, text, payload);
   do
     step = lumap_frame_write(&self->writer, self->channel, NULL);
   while (step == LUMAP_FRAME_PART);
@@ -72,7 +72,8 @@ static void note_begin(child *self) {
   lumap_control *control = self->seat.control;
   uint16_t type = self->reader.head.type;
   uint32_t turn = (uint32_t)self->reader.head.number;
-  if ((type != LUMAP_FRAME_LOG && type != LUMAP_FRAME_CHUNK) || turn == self->turn) return;
+  if ((type != LUMAP_FRAME_LOG && type != LUMAP_FRAME_CHUNK && type != LUMAP_FRAME_MEMORY) || turn == self->turn)
+    return;
   self->turn = turn;
   self->skips = !lumap_control_begin(control, turn);
   if (!self->skips) atomic_store_explicit(&control->call, self->reader.head.call_id, memory_order_release);
@@ -290,6 +291,7 @@ int lumap_child_main(int argc, char *const *argv, const lumap_executor *executor
   if (lumap_shared_memory_map(LUMAP_CHILD_CONTROL, sizeof(lumap_control), &memory, NULL) != LUMAP_E_OK)
     return EXIT_FAILED;
   self.seat.control = memory;
+  self.reader.known = lumap_memories_new(); /* without it memory is mapped each time that it comes */
   status = serve(&self);
   deinit(&self);
   lumap_shared_memory_close(memory, sizeof(lumap_control), -1);
@@ -303,7 +305,8 @@ _Noreturn void lumap_child_copy_main(lumap_crew *crew, const lumap_worker *worke
                          .host = crew->host,
                          .number = worker->number,
                          .control = worker->control},
-                .channel = channel};
+                .channel = channel,
+                .reader = {.known = crew->memories}};
   lumap_process_tie_to_parent((pid_t)parent);
   lumap_process_crew_abandon(crew);
   withstand_interrupts();

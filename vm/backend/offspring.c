@@ -52,6 +52,7 @@ static void reset_life(lumap_offspring *child) {
   child->last_words = (lumap_error){0};
   child->reader.got = 0;
   child->reader.whole = false;
+  lumap_frame_forget(&child->reader);
   lumap_frame_recycle(&child->reader);
   child->held = child->turn = child->shown = child->results = child->log_count = child->ended_turn = 0;
   child->kill_ns = 0;
@@ -66,6 +67,7 @@ lumap_status lumap_offspring_open(lumap_offspring *child, lumap_crew *crew, int 
   *child = (lumap_offspring){.crew = crew, .worker = &crew->workers[index], .control_memory = -1, .poll = poll};
   child->place = (uint32_t)index;
   child->worker->control = NULL;
+  child->reader.known = lumap_memories_acquire(crew->memories);
   reset_life(child);
   status = lumap_shared_memory_open(sizeof(lumap_control), &memory, &child->control_memory, error);
   if (status != LUMAP_E_OK) return status;
@@ -162,7 +164,7 @@ static void begin_hello(lumap_offspring *child) {
   const lumap_bytes *setup = child->crew->setup;
   const char *identity = child->crew->executor->identity;
   lumap_frame_head head = {.type = LUMAP_FRAME_HELLO, .number = child->worker->number};
-  lumap_frame_begin(&child->writer, &head, identity, setup->data, setup->size);
+  lumap_frame_begin(&child->writer, &head, identity, setup);
 }
 
 /* The entry after the last one that was sent. It is there, and its link may be read: the caller appended it before it
@@ -183,7 +185,7 @@ static bool begin_frame(lumap_offspring *child) {
   } else if (task->kind == LUMAP_TASK_END) {
     head.type = LUMAP_FRAME_END;
     head.call_id = task->call_id;
-    lumap_frame_begin(&child->writer, &head, NULL, NULL, 0);
+    lumap_frame_begin(&child->writer, &head, NULL, NULL);
   } else if ((log = find_log(child, task->call_id))->sent < task->log_needed) {
     lumap_log_entry *entry = next_entry(log, task);
     child->shown = task->turn;
@@ -191,12 +193,12 @@ static bool begin_frame(lumap_offspring *child) {
     head.call_id = task->call_id;
     head.number = (int32_t)task->turn;
     head.first = log->sent;
-    lumap_frame_begin(&child->writer, &head, NULL, entry->bytes.data, entry->bytes.size);
+    lumap_frame_begin(&child->writer, &head, NULL, &entry->bytes);
   } else {
     child->shown = task->turn;
     head = lumap_frame_of_task(LUMAP_FRAME_CHUNK, task);
     head.number = (int32_t)task->turn;
-    lumap_frame_begin(&child->writer, &head, NULL, task->payload.data, task->payload.size);
+    lumap_frame_begin(&child->writer, &head, NULL, &task->payload);
   }
   child->writing = true;
   return true;

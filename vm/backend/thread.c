@@ -278,7 +278,7 @@ static thread_crew *make_crew(lumap_crew *crew) {
   atomic_init(&own->references, 1);
   atomic_flag_clear(&own->filling);
   lumap_guard_init(&own->guard, look, own);
-  if (lumap_bytes_append(&own->setup, crew->setup->data, crew->setup->size)) return own;
+  if (lumap_bytes_copy(&own->setup, crew->setup)) return own;
   crew_release(own);
   return NULL;
 }

@@ -27,13 +27,24 @@ bool lumap_bytes_grow(lumap_bytes *bytes, size_t extra) {
   return true;
 }
 
+bool lumap_bytes_copy(lumap_bytes *to, const lumap_bytes *from) {
+  const lumap_references *list = from->references;
+  bool copied = lumap_bytes_append(to, from->data, from->size);
+  size_t number;
+  for (size_t i = 0; copied && list && i < list->count; i++)
+    copied = lumap_references_add(&to->references, list->items[i], &number);
+  if (!copied) lumap_bytes_deinit(to);
+  return copied;
+}
+
 void lumap_bytes_deinit(lumap_bytes *bytes) {
+  lumap_bytes_forget(bytes);
   free(bytes->data);
   *bytes = (lumap_bytes){0};
 }
 
 void lumap_bytes_move(lumap_bytes *to, lumap_bytes *from) {
-  free(to->data);
+  lumap_bytes_deinit(to);
   *to = *from;
   *from = (lumap_bytes){0};
 }

@@ -30,8 +30,8 @@ enum {
   LUMAP_FUNCTIONS_LOGGED = 65536     /* functions a log may hold; further ones go with each message that needs them */
 };
 
-/* Flags of plain use. */
-enum { LUMAP_CODEC_FUNCTIONS = 1 };
+/* Flags of plain use. SHARED: who reads the bytes gets what they refer to along with them. */
+enum { LUMAP_CODEC_FUNCTIONS = 1, LUMAP_CODEC_SHARED = 2 };
 
 /* ---- scopes ------------------------------------------------------------------------------------------------- */
 
@@ -136,6 +136,7 @@ void lumap_log_finish(lua_State *L, int scope);
 typedef struct lumap_decoder {
   lua_State *L;
   lumap_reader in;
+  const lumap_references *references; /* what the bytes refer to; NULL: nothing. Borrowed; set after begin */
   uint64_t base;      /* offset of in.data within its numbering: 0, or the log's size before this entry */
   lumap_scope *scope; /* NULL in plain use */
   int scope_index;
@@ -168,10 +169,12 @@ void lumap_decode_value(lumap_decoder *decoder);
 /* If something could not be made since the last call, pushes the message and returns true. [-0, +0 or +1] */
 bool lumap_decode_failure(lumap_decoder *decoder);
 
-/* Reads one entry of a log into the worker's scope at `scope`. Values go to the table at `values`, appended to its
+/* Reads one entry of a log, of `size` bytes that refer to `references` (may be NULL), into the worker's scope at
+ * `scope`. Values go to the table at `values`, appended to its
  * list; globals into the scope's environment; additions to libraries into the list `additions` of that table, for the
  * caller to put in place. [-0, +0] */
-void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int values);
+void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, const lumap_references *references,
+                    int values);
 
 /* ---- registered classes ------------------------------------------------------------------------------------- */
 

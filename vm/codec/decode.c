@@ -7,6 +7,7 @@
 
 #include "codec/additions.h"
 #include "codec/cdata.h"
+#include "codec/handle.h"
 
 #include <stdio.h>
 
@@ -72,8 +73,7 @@ void lumap_decoder_fail(lumap_decoder *d) {
 /* Stands for an object that could not be made. */
 static const char unmade;
 
-/* The same for the object at `offset`: nil is what references to it give, too. [-1, +1] */
-static void fail_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
+void lumap_decoder_fail_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
   lua_State *L = d->L;
   lumap_decoder_fail(d);
   lua_pushlightuserdata(L, (void *)(uintptr_t)&unmade);
@@ -129,7 +129,7 @@ static void get_name(lumap_decoder *d, unsigned tag, uint64_t offset) {
     lua_pushlstring(L, part, size);
   }
   if (!lumap_names_resolve(L, (int)parts)) {
-    fail_object(d, tag, offset);
+    lumap_decoder_fail_object(d, tag, offset);
   } else if (tag & LUMAP_SHARED) {
     lumap_decoder_remember(d, offset);
   }
@@ -188,7 +188,7 @@ static void get_custom(lumap_decoder *d, unsigned tag, uint64_t offset) {
   }
   lua_replace(L, base + 1);
   lua_settop(L, base + 1);
-  fail_object(d, tag, offset);
+  lumap_decoder_fail_object(d, tag, offset);
 }
 
 static void get_file(lumap_decoder *d) {
@@ -254,6 +254,9 @@ static void get_object(lumap_decoder *d, unsigned tag, uint64_t offset) {
     break;
   case LUMAP_TAG_CDATA:
     lumap_get_cdata(d, tag, offset);
+    break;
+  case LUMAP_TAG_HANDLE:
+    lumap_get_handle(d, tag, offset);
     break;
   default:
     lumap_decoder_bad(d, "an unknown tag");
@@ -439,12 +442,14 @@ static void get_record(lumap_decoder *d, int environment, int values) {
   lua_settop(L, top);
 }
 
-void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, int values) {
+void lumap_log_read(lua_State *L, int scope, const void *bytes, size_t size, const lumap_references *references,
+                    int values) {
   lumap_decoder d;
   int top = lua_gettop(L), environment;
   scope = lua_absindex(L, scope);
   values = lua_absindex(L, values);
   lumap_decode_begin(&d, L, bytes, size, scope, 0);
+  d.references = references;
   lumap_scope_push_slot(L, scope, LUMAP_SCOPE_OBJECTS);
   lua_replace(L, d.objects);
   lumap_scope_push_slot(L, scope, LUMAP_SCOPE_ENVIRONMENT);

@@ -14,6 +14,7 @@
 
 #include "codec/additions.h"
 #include "codec/cdata.h"
+#include "codec/handle.h"
 
 #include <stdlib.h>
 
@@ -662,6 +663,7 @@ static void put_userdata(lumap_encoder *e, int index, const lumap_step *step) {
     lumap_put_u8(e->sink.out, (unsigned)file);
     return;
   }
+  if (lumap_put_handle(e, index, step)) return;
   if (!(lua_getmetatable(L, index) && lumap_put_custom(e, index, step)) && !lumap_put_library(e, index, step))
     lumap_path_refuse(L, step, index);
   lua_settop(L, top);

@@ -226,6 +226,8 @@ void lumap_decoder_push_globals(lumap_decoder *d);
 /* Something cannot be made here; its message is on top. A call goes on with nil in its place: only the item that needs
  * it fails. Plain use raises. [-1, +0] */
 void lumap_decoder_fail(lumap_decoder *d);
+/* The same for the object at `offset`, whose tag is `tag`: nil is what references to it give, too. [-1, +1] */
+void lumap_decoder_fail_object(lumap_decoder *d, unsigned tag, uint64_t offset);
 
 /* Raises "bad message at byte N: WHAT". */
 int lumap_decoder_bad(lumap_decoder *d, const char *what);

@@ -69,6 +69,9 @@ typedef enum lumap_tag {
      object, as above. */
   LUMAP_TAG_RECORD = 0x30,
 
+  LUMAP_TAG_HANDLE = 0x34, /* u8 kind, varint number of the memory; a buffer: u8 type, varint offset, varint count. An
+                              object */
+
   LUMAP_TAG_FIXSTR = 0x40, /* 0x40..0x7F: string of 0..63 bytes */
   LUMAP_TAG_FIXINT = 0x80, /* 0x80..0xFF: 0..127 */
 } lumap_tag;

@@ -71,12 +71,20 @@ uintptr_t lumap_context_pc(const void *context);
 /* Gives the thread the signal mask that it had when the signal came. For a handler that does not return. */
 void lumap_context_restore_mask(const void *context);
 
-/* `size` zeroed bytes that a child process can share: memory and a close-on-exec descriptor for it. */
+/* Bytes of memory that this process may use: of the machine with its swap, or of its control group if that is less.
+ * `root` as for lumap_cpu_count. */
+uint64_t lumap_memory_total(const char *root);
+
+/* `size` zeroed bytes that a child process can share: memory and a close-on-exec descriptor for it. It has no name, and
+ * cannot shrink. */
 lumap_status lumap_shared_memory_open(size_t size, void **memory, int *descriptor, lumap_error *error);
 /* NULL and -1 are fine. */
 void lumap_shared_memory_close(void *memory, size_t size, int descriptor);
 /* The same memory on the other side. The descriptor stays the caller's. LUMAP_E_PROTOCOL when it is too small. */
 lumap_status lumap_shared_memory_map(int descriptor, size_t size, void **memory, lumap_error *error);
+/* What the descriptor leads to: its size, and two numbers that no other memory of this machine has as long as it is
+ * there. False when it is no shared memory, or could shrink. */
+bool lumap_shared_memory_facts(int descriptor, size_t *size, uint64_t *device, uint64_t *inode);
 
 /* `size` zeroed bytes of this process's own, a multiple of the page size; NULL when there are none. `huge`: aligned to
  * huge pages, and made of them where the system allows it. */

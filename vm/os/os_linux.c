@@ -25,6 +25,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -168,12 +169,31 @@ static uint64_t group_cpus(const char *folder, bool version2) {
   return quota_cpus(quota, read_number(&at));
 }
 
-/* The least quota of the group `folder` and of those it lies in, up to the first `top` bytes of the path: each level
+/* The group's limit in bytes; UINT64_MAX: none. */
+static uint64_t group_bytes(const char *folder, bool version2) {
+  char path[PATH_MAX], text[128];
+  const char *at = text, *file = version2 ? "memory.max" : "memory.limit_in_bytes";
+  uint64_t limit;
+  if (snprintf(path, sizeof path, "%s/%s", folder, file) >= (int)sizeof path) return UINT64_MAX;
+  if (!read_text(path, text, sizeof text)) return UINT64_MAX;
+  limit = read_number(&at);
+  return limit ? limit : UINT64_MAX;
+}
+
+/* What control groups limit: the controller in the older version, and how much one group allows. */
+typedef struct group_limit {
+  const char *controller;
+  uint64_t (*of_group)(const char *folder, bool version2);
+} group_limit;
+
+static const group_limit cpu_limit = {"cpu", group_cpus}, memory_limit = {"memory", group_bytes};
+
+/* The least limit of the group `folder` and of those it lies in, up to the first `top` bytes of the path: each level
  * limits what is below it. `folder` is cut short in place. */
-static uint64_t path_cpus(char *folder, size_t top, bool version2) {
+static uint64_t path_limit(const group_limit *limit, char *folder, size_t top, bool version2) {
   uint64_t least = UINT64_MAX;
   for (;;) {
-    uint64_t here = group_cpus(folder, version2);
+    uint64_t here = limit->of_group(folder, version2);
     char *slash = strrchr(folder, '/');
     if (here < least) least = here;
     if (!slash || (size_t)(slash - folder) < top) return least;
@@ -191,8 +211,8 @@ static bool list_has(const char *list, const char *word) {
   return false;
 }
 
-/* The path of this process's group in the hierarchy that governs CPU time, from a line `id:controllers:path`. */
-static bool find_group(const char *root, bool version2, char *group, size_t room) {
+/* The path of this process's group in the hierarchy of the controller, from a line `id:controllers:path`. */
+static bool find_group(const char *root, const char *controller, bool version2, char *group, size_t room) {
   char name[PATH_MAX], *line = NULL;
   size_t line_room = 0;
   bool found = false;
@@ -205,7 +225,7 @@ static bool find_group(const char *root, bool version2, char *group, size_t room
     if (!path) continue;
     *path++ = '\0';
     path[strcspn(path, "\n")] = '\0';
-    if (version2 ? controllers[1] != '\0' : !list_has(controllers + 1, "cpu")) continue;
+    if (version2 ? controllers[1] != '\0' : !list_has(controllers + 1, controller)) continue;
     found = path[0] == '/' && snprintf(group, room, "%s", path) < (int)room;
   }
   free(line);
@@ -230,7 +250,7 @@ static void unescape(char *text) {
 
 /* Takes a line of mountinfo apart: `id parent device inner point options [tags] - type source super`. `inner` is the
  * folder of the hierarchy that is mounted at `point`. False if it is not the hierarchy that is looked for. */
-static bool parse_mount(char *line, bool version2, char **inner, char **point) {
+static bool parse_mount(char *line, const char *controller, bool version2, char **inner, char **point) {
   char *fields[5], *rest = line, *tail = strstr(line, " - "), *type, *super;
   if (!tail) return false;
   *tail = '\0';
@@ -240,7 +260,7 @@ static bool parse_mount(char *line, bool version2, char **inner, char **point) {
   super = tail;
   if (!super) return false;
   super[strcspn(super, "\n")] = '\0';
-  if (strcmp(type, version2 ? "cgroup2" : "cgroup") != 0 || (!version2 && !list_has(super, "cpu"))) return false;
+  if (strcmp(type, version2 ? "cgroup2" : "cgroup") != 0 || (!version2 && !list_has(super, controller))) return false;
   for (int i = 0; i < 5; i++)
     if (!(fields[i] = strsep(&rest, " "))) return false;
   unescape(fields[3]);
@@ -251,15 +271,15 @@ static bool parse_mount(char *line, bool version2, char **inner, char **point) {
 }
 
 /* Where the hierarchy is mounted, and which of its folders; the usual places when mountinfo does not tell. */
-static void find_mount(const char *root, bool version2, char *inner, char *point, size_t room) {
+static void find_mount(const char *root, const char *controller, bool version2, char *inner, char *point, size_t room) {
   char name[PATH_MAX], *line = NULL, *line_inner, *line_point;
   size_t line_room = 0;
   FILE *file = NULL;
   snprintf(inner, room, "/");
-  snprintf(point, room, version2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu");
+  snprintf(point, room, "/sys/fs/cgroup%s%s", version2 ? "" : "/", version2 ? "" : controller);
   if (snprintf(name, sizeof name, "%s/proc/self/mountinfo", root) < (int)sizeof name) file = fopen(name, "re");
   while (file && getline(&line, &line_room, file) >= 0) {
-    if (!parse_mount(line, version2, &line_inner, &line_point)) continue;
+    if (!parse_mount(line, controller, version2, &line_inner, &line_point)) continue;
     if (snprintf(inner, room, "%s", line_inner) < (int)room && snprintf(point, room, "%s", line_point) < (int)room)
       break;
   }
@@ -267,12 +287,12 @@ static void find_mount(const char *root, bool version2, char *inner, char *point
   if (file) fclose(file);
 }
 
-static uint64_t quota_count(const char *root, bool version2) {
+static uint64_t group_least(const char *root, const group_limit *limit, bool version2) {
   char group[PATH_MAX], inner[PATH_MAX], point[PATH_MAX], folder[3 * PATH_MAX];
   const char *below = group;
   size_t inner_length, top;
-  if (!find_group(root, version2, group, sizeof group)) return UINT64_MAX;
-  find_mount(root, version2, inner, point, sizeof inner);
+  if (!find_group(root, limit->controller, version2, group, sizeof group)) return UINT64_MAX;
+  find_mount(root, limit->controller, version2, inner, point, sizeof inner);
 
   /* The group's path counts from the hierarchy's root, the mount shows it from `inner` on. A group that is not below
    * it (a container whose /proc shows the machine's path) is what is mounted, as far as one can see from here. */
@@ -284,16 +304,27 @@ static uint64_t quota_count(const char *root, bool version2) {
   if (strstr(below, "/..") || strcmp(below, "/") == 0) below = "";
   top = strlen(root) + strlen(point);
   if (snprintf(folder, sizeof folder, "%s%s%s", root, point, below) >= (int)sizeof folder) return UINT64_MAX;
-  return path_cpus(folder, top, version2);
+  return path_limit(limit, folder, top, version2);
 }
 
 int lumap_cpu_count(const char *root) {
   uint64_t least = (uint64_t)affinity_count();
-  uint64_t quota = quota_count(root, true);
+  uint64_t quota = group_least(root, &cpu_limit, true);
   if (quota < least) least = quota;
-  quota = quota_count(root, false);
+  quota = group_least(root, &cpu_limit, false);
   if (quota < least) least = quota;
   return least < 1 ? 1 : (int)least;
+}
+
+uint64_t lumap_memory_total(const char *root) {
+  struct sysinfo facts;
+  uint64_t least = UINT64_MAX;
+  if (sysinfo(&facts) == 0) least = ((uint64_t)facts.totalram + facts.totalswap) * facts.mem_unit;
+  for (int version2 = 0; version2 <= 1; version2++) {
+    uint64_t limit = group_least(root, &memory_limit, version2);
+    if (limit < least) least = limit;
+  }
+  return least;
 }
 
 /* ---- chance ---- */
@@ -357,9 +388,10 @@ void lumap_memory_discard(void *memory, size_t size) {
 
 lumap_status lumap_shared_memory_open(size_t size, void **memory, int *descriptor, lumap_error *error) {
   void *mapped = MAP_FAILED;
-  int number, opened = memfd_create("lumap", MFD_CLOEXEC);
+  int number, opened = memfd_create("lumap", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (opened < 0) return lumap_error_system(error, errno, "cannot make shared memory");
-  if (ftruncate(opened, (off_t)size) == 0) mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, opened, 0);
+  if (ftruncate(opened, (off_t)size) == 0 && fcntl(opened, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
+    mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, opened, 0);
   if (mapped == MAP_FAILED) {
     number = errno;
     close(opened);
@@ -385,6 +417,17 @@ lumap_status lumap_shared_memory_map(int descriptor, size_t size, void **memory,
   if (mapped == MAP_FAILED) return lumap_error_system(error, errno, "cannot map shared memory");
   *memory = mapped;
   return LUMAP_E_OK;
+}
+
+bool lumap_shared_memory_facts(int descriptor, size_t *size, uint64_t *device, uint64_t *inode) {
+  struct stat facts;
+  int seals = fcntl(descriptor, F_GET_SEALS);
+  /* Who could shrink it could kill whoever reads there. */
+  if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(descriptor, &facts) || facts.st_size <= 0) return false;
+  *size = (size_t)facts.st_size;
+  *device = (uint64_t)facts.st_dev;
+  *inode = (uint64_t)facts.st_ino;
+  return true;
 }
 
 /* ---- processes ---- */

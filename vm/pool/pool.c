@@ -49,6 +49,7 @@ static void pool_free(lumap_pool *pool) {
         lumap_task_free(task_of(link));
   lumap_bytes_deinit(&pool->setup);
   pthread_mutex_destroy(&pool->lock);
+  lumap_memories_release(pool->crew.memories);
   free(pool->crew.workers);
   free(pool->program);
   free(pool);
@@ -164,6 +165,7 @@ static bool fill(lumap_pool *pool, const lumap_pool_options *options) {
       .executor = options->executor,
       .setup = &pool->setup,
       .host = options->host,
+      .memories = lumap_memories_acquire(options->memories),
       .stop_signal = options->stop_signal,
       .worker_count = options->worker_count,
       .workers = calloc((size_t)options->worker_count, sizeof(lumap_worker)),

@@ -21,9 +21,10 @@ typedef struct lumap_pool lumap_pool;
 typedef struct lumap_pool_options {
   const lumap_backend *backend;
   const lumap_executor *executor;
-  void *host;          /* borrowed for the life of the pool */
-  lumap_bytes setup;   /* taken by lumap_pool_open when it succeeds */
-  const char *program; /* copied; NULL for back-ends without processes */
+  void *host;               /* borrowed for the life of the pool */
+  lumap_bytes setup;        /* taken by lumap_pool_open when it succeeds */
+  const char *program;      /* copied; NULL for back-ends without processes */
+  lumap_memories *memories; /* as in lumap_crew; kept */
   bool stop_signal;
   int worker_count;
 } lumap_pool_options;

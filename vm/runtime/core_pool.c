@@ -84,6 +84,8 @@ static void write_setup(lua_State *L, lumap_runtime *runtime, lumap_bytes *setup
     lumap_log_value(L, -1, init, "init");
     lumap_log_finish(L, -1);
     lumap_bytes_append(setup, scope->log.data, scope->log.size);
+    setup->references = scope->log.references;
+    scope->log.references = NULL;
   }
   if (setup->failed) luaL_error(L, "not enough memory");
   lua_settop(L, top);
@@ -133,6 +135,7 @@ static int core_pool(lua_State *L) {
       .backend = lumap_core_find_backend(luaL_checkstring(L, 1)),
       .executor = runtime->executor,
       .host = runtime,
+      .memories = runtime->memories,
       .stop_signal = runtime->stop_signal,
       .worker_count = (int)luaL_checkinteger(L, 2),
   };
@@ -411,7 +414,7 @@ static int job_values(lua_State *L) {
   int code;
   lua_settop(L, 5);
   task->payload_kind = LUMAP_PAYLOAD_VALUES;
-  task->payload.size = 0;
+  lumap_bytes_clear(&task->payload);
   lua_pushcfunction(L, put_values);
   lua_pushlightuserdata(L, &p);
   for (int i = 1; i <= 5; i++)
@@ -569,6 +572,7 @@ static void read_values(reading *r, int scope, lua_Number total) {
   lumap_task *task = r->task;
   uint64_t columns, errors;
   lumap_decode_begin(&r->d, L, task->payload.data, task->payload.size, scope, 0);
+  r->d.references = task->payload.references;
   if (lumap_get_u8(&r->d.in) != LUMAP_WIRE_VERSION) luaL_error(L, "bad message: results of another version");
   columns = lumap_get_varint(&r->d.in);
   if (columns > lumap_reader_left(&r->d.in)) luaL_error(L, "bad message: more results than there are bytes");

@@ -61,6 +61,8 @@ static int furnish(lua_State *L) {
   lumap_core_open_system(L);
   lumap_core_open_codec(L);
   lumap_core_open_pool(L);
+  lumap_core_open_buffer(L);
+  lumap_core_open_counter(L);
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
   install_declarations(L);
@@ -101,6 +103,8 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   runtime->ignore_environment = options->state.ignore_environment;
   if (options->backend && !(runtime->backend = strdup(options->backend))) goto no_memory;
   if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;
+  runtime->memories = options->memories ? lumap_memories_acquire(options->memories) : lumap_memories_new();
+  if (!runtime->memories) goto no_memory;
   if (!open_heap(runtime, &state)) goto no_memory;
   if (lumap_state_open(&state, furnish, runtime, error)) {
     if (lumap_runtime_limit(runtime, options->memory_limit, error) == LUMAP_E_OK) return runtime;
@@ -170,6 +174,7 @@ void lumap_runtime_close(lumap_runtime *runtime) {
   if (runtime->heap) lumap_heap_abandon(runtime->heap);
   lumap_state_close(runtime->L);
   lumap_heap_close(runtime->heap);
+  lumap_memories_release(runtime->memories);
   free(runtime->backend);
   free(runtime->program);
   free(runtime);

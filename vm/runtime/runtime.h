@@ -29,13 +29,14 @@ typedef struct lumap_runtime {
   uint64_t memory_limit; /* 0: none */
   const lumap_executor *executor;
   const lumap_executor *copy_executor;
-  int worker;             /* number of the worker that this state is, from 1; 0: a main state */
-  lumap_control *control; /* the worker's; NULL in a main state */
-  void *self;             /* the executor's own part of the worker; NULL in a main state */
-  int depth;              /* of the pool that it is a worker of, from 1; 0: a main state */
-  int worker_count;       /* default size of a pool; 0: not set */
-  char *backend;          /* default back-end; NULL: not set */
-  char *program;          /* worker program of process workers; NULL: not found */
+  int worker;               /* number of the worker that this state is, from 1; 0: a main state */
+  lumap_control *control;   /* the worker's; NULL in a main state */
+  void *self;               /* the executor's own part of the worker; NULL in a main state */
+  int depth;                /* of the pool that it is a worker of, from 1; 0: a main state */
+  int worker_count;         /* default size of a pool; 0: not set */
+  char *backend;            /* default back-end; NULL: not set */
+  char *program;            /* worker program of process workers; NULL: not found */
+  lumap_memories *memories; /* shared memory that is known to this state and to those of its threads */
   bool stop_signal;
   bool ignore_environment;
 
@@ -47,6 +48,8 @@ typedef struct lumap_runtime {
   struct lumap_runtime *outer; /* whose item waits while this one, a serial worker of it, runs: set on each run */
   bool hides_index;            /* the call that runs has no item indexes */
   bool knows_machine_code;     /* it has looked for the next */
+  size_t shared_bytes;         /* shared memory made by this state since it collected garbage for its sake: the */
+  unsigned shared_count;       /* collector does not see how large that is; and how many pieces */
   size_t machine_code_place;   /* as machine_code.h tells: for workers that can be stopped by signal */
 
   /* Any thread. */
@@ -65,6 +68,7 @@ typedef struct lumap_runtime_options {
   void *self;
   int worker_count;
   const char *backend, *program; /* copied */
+  lumap_memories *memories;      /* kept; NULL: a set of its own */
   uint64_t memory_limit;         /* see lumap_runtime_limit; 0: none */
   bool stop_signal;
 } lumap_runtime_options;

@@ -60,7 +60,7 @@ static int read_log(lua_State *L) {
   /* The last entry's `next` is the caller's to write while we are here. */
   for (lumap_log_entry *entry = task->call->log_first; number < task->log_needed;
        entry = number < task->log_needed ? entry->next : NULL)
-    if (number++ >= read) lumap_log_read(L, 2, entry->bytes.data, entry->bytes.size, 4);
+    if (number++ >= read) lumap_log_read(L, 2, entry->bytes.data, entry->bytes.size, entry->bytes.references, 4);
   task->decode_ns += lumap_clock_ns() - began;
   /* A task that comes back after a death may need less than its successors, which have been here. */
   lumap_push_integer(L, number > read ? number : read);
@@ -80,22 +80,24 @@ static int read_entry(lua_State *L) {
   size_t size;
   const char *bytes = luaL_checklstring(L, 2, &size);
   lumap_scope_check(L, 1);
-  lumap_log_read(L, 1, bytes, size, 3);
+  lumap_log_read(L, 1, bytes, size, lua_touserdata(L, 4), 3);
   return 0;
 }
 
-/* entry(scope, bytes, values): reads a log of one entry, that of an init function. */
+/* entry(scope, bytes, values, references): reads a log of one entry, that of an init function. `references` is a light
+   userdata, what the bytes refer to, or nil. */
 static int task_entry(lua_State *L) {
-  lua_settop(L, 3);
+  lua_settop(L, 4);
   lua_pushcfunction(L, read_entry);
   lua_insert(L, 1);
-  return lumap_pcall_at_rest(L, 3, 0) == 0 ? 0 : lua_error(L);
+  return lumap_pcall_at_rest(L, 4, 0) == 0 ? 0 : lua_error(L);
 }
 
 static int read_items(lua_State *L) {
   lumap_task *task = to_task(L);
   lumap_decoder d;
   lumap_decode_begin(&d, L, task->payload.data, task->payload.size, 2, 0);
+  d.references = task->payload.references;
   if (lumap_get_u8(&d.in) != LUMAP_WIRE_VERSION) return luaL_error(L, "bad message: items of another version");
   lua_pushboolean(L, lumap_get_u8(&d.in) == LUMAP_TAG_TRUE);
   lua_pushnil(L);

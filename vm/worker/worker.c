@@ -115,6 +115,7 @@ typedef struct setup_parts {
   uint64_t max_tasks;
   const unsigned char *init;
   size_t init_size;
+  lumap_references *references; /* of the init function; the crew's */
 } setup_parts;
 
 static char *get_text(lumap_reader *in) {
@@ -136,6 +137,7 @@ static lumap_status read_setup(const lumap_bytes *setup, setup_parts *parts, lum
     return lumap_error_set(error, LUMAP_E_PROTOCOL, "the setup of a worker cannot be read");
   parts->init = in.data + in.at;
   parts->init_size = in.size - in.at;
+  parts->references = setup->references;
   return LUMAP_E_OK;
 }
 
@@ -183,6 +185,8 @@ static int prepare(lua_State *L) {
   if (p->parts->init_size > 0) {
     lua_pushlstring(L, (const char *)p->parts->init, p->parts->init_size);
     lua_setfield(L, -2, "init");
+    lua_pushlightuserdata(L, p->parts->references);
+    lua_setfield(L, -2, "init_references");
   }
   lua_call(L, 1, 1);
   self->run = take_reference(L, "run");
@@ -224,6 +228,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   /* A child process is ours: nobody else has handlers there. */
   options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
+  options.memories = parent ? parent->memories : NULL;
   self->items_left = parts.max_tasks ? parts.max_tasks : UINT64_MAX;
   self->machine_code_place = parent ? parent->machine_code_place : 0;
   self->runtime = lumap_runtime_open(&options, error);
