@@ -19,7 +19,7 @@ local floor, rawget, type = math.floor, rawget, type
 ---@field string fun(self: parallel.Buffer, i: integer|nil, j: integer|nil): string the same as they lie in memory
 ---@field slice fun(self: parallel.Buffer, i: integer|nil, j: integer|nil): parallel.Buffer that part of this one, in
 --- the same memory
----@field ptr ffi.cdata* LuaJIT: an FFI pointer, to elements [0] to [#b - 1]; good while there is a buffer of this memory
+---@field ptr ffi.cdata* LuaJIT: an FFI pointer to elements [0] to [#b - 1]; good while a buffer of this memory is there
 
 local classes, methods = core.buffer_classes()
 
