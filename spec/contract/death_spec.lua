@@ -263,7 +263,7 @@ backends.each(function(with)
   around(with, function(pool)
     it("other signals have their names", function()
       -- A sanitizer makes a report of its own of a fault, and exits.
-      local signals = interpreter.sanitized and { TERM = SIGTERM, HUP = 1 }
+      local signals = interpreter.sanitized and { TERM = SIGTERM, XCPU = 24 }
         or { SEGV = SIGSEGV, TERM = SIGTERM, ABRT = 6 }
       for name, number in pairs(signals) do
         local e = caught(pool().map, pool(), processes.signal_own, { name })

@@ -7,6 +7,7 @@ require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
 local interpreter = require("spec.support.interpreter")
+local journal = require("spec.support.journal")
 
 backends.each_size(function(_, backend, workers)
   local environment = { LUMAP_BACKEND = backend, LUMAP_WORKERS = workers }
@@ -57,3 +58,60 @@ backends.each_size(function(_, backend, workers)
     end
   end)
 end)
+
+-- Starts "$@" in a process group of its own, presses Ctrl-C, which is a SIGINT to each process of the group, as soon as
+-- $1 items have told that they run, and gives the exit code, what was printed, and which processes are left.
+local PRESS = [[
+items=$1 journal=$2; shift 2
+setsid env --default-signal=INT "$@" &
+pid=$!
+until [ "$(wc -l <"$journal")" -ge "$items" ] || ! kill -0 $pid; do :; done
+kill -INT -$pid
+wait $pid
+echo "exit code $?"
+pgrep -g $pid
+]]
+
+local INTERRUPTED = [[
+  local journal = require "spec.support.journal"
+  local path, what, backend, workers = ...
+  local endless = {
+    loop = function() while true do end end,
+    catching = function() while true do pcall(function() while true do end end) end end,
+    sleep = function() parallel.sleep(1000) end,
+  }
+  local function run(verb)
+    verb(function()
+      journal.add(path, "began")
+      endless[what]()
+    end, parallel.range(1, 50), { backend = backend, workers = tonumber(workers), chunk = 1 })
+  end
+  if what == "sleep" then run(parallel.map) end
+  local ok, reason = pcall(run, parallel.map)
+  assert(not ok and tostring(reason):find("interrupted!", 1, true), reason)
+  local list = parallel.map(math.sqrt, { 1, 4, 9 }, { backend = backend, workers = tonumber(workers) })
+  print("goes on", list[3] == 3)
+]]
+
+backends.each_size(function(_, backend, workers)
+  -- Signals reach compiled loops only in functions that the sanitizer knows.
+  local ways = interpreter.preset == "tsan" and { "sleep" } or { "sleep", "loop", "catching" }
+  for _, what in ipairs(ways) do
+    it("Ctrl-C ends a call and leaves no process: " .. what, function()
+      local folder = interpreter.make_folder()
+      local path, code = journal.new(), folder .. "/code.lua"
+      interpreter.write_file(code, INTERRUPTED)
+      local running = backend == "serial" and 1 or workers
+      local command = { "-c", PRESS, "sh", running, path, interpreter.path, code, path, what, backend, workers }
+      local result = interpreter.run(command, { program = "/bin/sh", seconds = 50 })
+      journal.remove(path)
+      interpreter.remove_folder(folder)
+      if what == "sleep" then
+        assert.equal("exit code 1\n", result.stdout, result.stderr)
+        assert.is_truthy(result.stderr:find("interrupted!", 1, true), result.stderr)
+      else
+        assert.same({ "goes on\ttrue\nexit code 0\n", "" }, { result.stdout, result.stderr })
+      end
+    end)
+  end
+end, backends.all)
