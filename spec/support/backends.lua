@@ -11,6 +11,7 @@
 -- `with` makes the options of a call: back-end and number of workers, and what it is given beside.
 
 local busted = require("busted")
+local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
 
 local backends = {}
@@ -21,8 +22,8 @@ backends.names = { "serial", "thread", "process" }
 --- All, for suites that use the module's own verbs alone.
 backends.all = { "serial", "thread", "process", "fork" }
 
---- One, two, and two that divide hardly anything.
-backends.worker_counts = { 1, 2, 5, 13 }
+--- One, two, and two that divide hardly anything; two of them where everything takes several times as long.
+backends.worker_counts = interpreter.sanitized and { 2, 5 } or { 1, 2, 5, 13 }
 --- Copies of this process are made anew for each call, so one size is enough here; fork_spec has them all.
 local copy_counts = { 5 }
 
