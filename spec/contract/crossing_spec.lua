@@ -96,7 +96,7 @@ backends.each_size(function(with)
   end)
 end)
 
-backends.each(function(with)
+backends.each_size(function(with)
   describe("globals", function()
     -- Globals of this file live in the interpreter's own table; each test takes its own out again.
     local function with_globals(values, body)

@@ -114,7 +114,7 @@ backends.each_size(function(with)
   end)
 end)
 
-backends.each(function(with, backend)
+backends.each_size(function(with, backend)
   around(with, function(pool)
     it("an exit in a coroutine or under a pcall of the item counts as any other", function()
       local function exit_within(how)
@@ -259,7 +259,7 @@ backends.each_size(function(with)
   end)
 end, { "process" })
 
-backends.each(function(with)
+backends.each_size(function(with)
   around(with, function(pool)
     it("other signals have their names", function()
       -- A sanitizer makes a report of its own of a fault, and exits.

@@ -139,7 +139,7 @@ backends.each_size(function(with)
   end)
 end, backends.all)
 
-backends.each(function(with, backend)
+backends.each_size(function(with, backend)
   describe("with one worker", function()
     it("begins no new item after one that failed", function()
       for _, chunk in ipairs({ 1, 3, 10 }) do

@@ -126,7 +126,7 @@ backends.each(function(with, backend)
           local ok, eager = pcall(require, "spec.support.fixtures.eager")
           if not ok then
             io.stderr:write(tostring(eager))
-            os.exit(3)
+            os.exit(3, true)
           end
           for _, backend in ipairs({ "serial", "thread", "process" }) do
             for _, workers in ipairs({ 1, 2, 5, 13 }) do

@@ -21,6 +21,9 @@ struct lumap_heap {
   head ring;
 };
 
+/* Sanitizers end the program, or print something, when they are asked for more than 2^40 bytes. */
+static const size_t LARGEST = (size_t)1 << 39;
+
 static void insert(lumap_heap *heap, head *block) {
   block->next = heap->ring.next;
   block->previous = &heap->ring;
@@ -34,6 +37,7 @@ static void take_out(head *block) {
 
 static void *resize(lumap_heap *heap, head *block, size_t old_size, size_t new_size) {
   head *moved;
+  if (new_size > LARGEST) return NULL;
   if (new_size > old_size && !lumap_limit_allows(&heap->limit, heap->limit.used - old_size + new_size)) return NULL;
   take_out(block);
   moved = realloc(block, sizeof *moved + new_size);
@@ -58,7 +62,8 @@ void *lumap_heap_allocate(void *data, void *memory, size_t old_size, size_t new_
     free(block);
     return NULL;
   }
-  if (new_size == 0 || !lumap_limit_allows(&heap->limit, heap->limit.used + new_size)) return NULL;
+  if (new_size == 0 || new_size > LARGEST || !lumap_limit_allows(&heap->limit, heap->limit.used + new_size))
+    return NULL;
   block = malloc(sizeof *block + new_size);
   if (!block) return NULL;
   insert(heap, block);
