@@ -364,6 +364,22 @@ function Call:describe_death(outcome, worker)
   return failure, index
 end
 
+--- The chunk has no results, but was run up to the item `running`: where results go to a buffer, those of the items
+--- before are there. Returns the first item that is not done.
+function Call:keep_written(first, running)
+  if not self.plan.into or running <= first then return first end
+  self:count_done(first, running - first)
+  self.source:release(first, running - first)
+  return running
+end
+
+--- The chunk was ended with the call: of those of its items that are not done it will be told that the time was over.
+function Call:settle_end(first, count)
+  local running = math.min((self.job:death()), first + count)
+  running = self:keep_written(first, running)
+  self:send_again(running, first + count - 1)
+end
+
 --- The worker that ran the chunk ended, or could not be started, or was ended because an item was over its time.
 function Call:settle_death(outcome, first, count, worker)
   local failure, index = self:describe_death(outcome, worker)
@@ -377,9 +393,10 @@ function Call:settle_death(outcome, first, count, worker)
     return
   end
   if index < first or index > last then index = first end
+  self:keep_written(first, index)
   if not self:retry(index, failure.kind) then self:lose(index, failure) end
   -- The other items of the chunk have no results: those that were done are done again.
-  if not self.ended or self.ordered then self:send_again(first, index - 1) end
+  if not self.plan.into and (not self.ended or self.ordered) then self:send_again(first, index - 1) end
   if not self.ended then self:send_again(index + 1, last) end
 end
 
@@ -502,10 +519,10 @@ function Call:receive(place, seconds, how)
     if KINDS[outcome] then
       self:settle_death(outcome, first, count, worker)
     elseif outcome == "deadline" then
-      self:send_again(first, first + count - 1)
+      self:settle_end(first, count)
       if not self.expired then self:expire() end
     elseif outcome == "cancelled" and self.expired then
-      self:send_again(first, first + count - 1)
+      self:settle_end(first, count)
     elseif outcome == "cancelled" and not self.ended then
       self:fail(first, { kind = "cancelled", message = "the pool was terminated before the item was run" })
       self.ended = true

@@ -27,6 +27,8 @@ local parallel = {
 ---@field retries integer|nil how often an item is run again after its worker died, it ran out of memory or was over its
 --- time (default 0)
 ---@field seed integer|nil each item has a stream of random numbers that this decides; up to 2^53 (default: none)
+---@field into parallel.Buffer|nil map, starmap, map_async: takes the result of each item in its place; it is returned,
+--- and with errors = "collect" the errors behind it
 ---@field initial any reduce, mapreduce: where the fold starts, on the left, once; with no items it is the result
 ---@field init function|nil run once in each worker before its first item
 ---@field memory_limit integer|nil bytes of Lua heap a worker may hold
@@ -38,8 +40,10 @@ local parallel = {
 --- with field `n` set. With errors = "collect" failed items leave holes and `list.errors[i]` tells.
 --- Raises: parallel.Error of the failed item with the lowest index.
 ---@param fn function gets the item and nothing else; parallel.index() is the item's index
----@param items table|function a list, parallel.range, or a function that is pulled until it gives nil
----@param opts parallel.options|nil
+---@param items table|parallel.Buffer|function a list, parallel.range, a buffer, or a function that is pulled until it
+--- gives nil
+---@param opts parallel.options|nil with `into` the results go to a buffer: the element of an item that failed is left
+--- as it was; items that have memory in common with that buffer are read as they were when the call began
 ---@return table list
 ---@return table ...
 function parallel.map(fn, items, opts) return verbs().map(nil, fn, items, opts) end

@@ -2,8 +2,8 @@
 --
 -- loops.lua - running a function over packed numbers in compiled Lua over FFI memory. The module is a function that
 -- takes the address of the control block, and the addresses of a C function and its argument; it returns { begin,
--- numbers, start_stream }. It is false where there is no ffi library: then the C functions of vm/worker, with the same
--- meaning, are used.
+-- numbers, into, start_stream }. It is false where there is no ffi library: then the C functions of vm/worker, with the
+-- same meaning, are used.
 --
 -- A loop's machine code is specialised to the function that it calls. So each call of parallel.map gets a fresh copy
 -- of the loop (from bytecode, about a microsecond): otherwise the traces for many functions would pile up in one loop.
@@ -11,6 +11,7 @@
 local found, ffi = pcall(require, "ffi")
 if not found then return false end
 
+local core = require "lumap.core"
 local pack = require("lumap.compat").pack
 local doubles = ffi.typeof("double *")
 -- As integers of one type, through two pointers: the compiler then has to assume that writing the index may change the
@@ -28,18 +29,23 @@ local function only_number(...)
   return nil, pack(...)
 end
 
-local function over_memory(fn, memory, index, stop, is_stopped, only, call, first, count)
+-- Items are read from `items` or counted, results of the same items are written to `memory`, which may be the same.
+
+local function over_memory(fn, items, memory, index, stop, is_stopped, only, call, first, count)
   for k = 0, count - 1 do
     if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
-    local value, others = only(fn(memory[k]))
+    local item = items[k]
+    -- The VM takes some NaNs for values of other types, and a buffer may hold any.
+    if item ~= item then item = 0 / 0 end
+    local value, others = only(fn(item))
     if others then return k, others end
     memory[k] = value
   end
   return count
 end
 
-local function over_range(fn, memory, index, stop, is_stopped, only, call, first, count, start, step)
+local function over_range(fn, _, memory, index, stop, is_stopped, only, call, first, count, start, step)
   for k = 0, count - 1 do
     if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
@@ -50,8 +56,67 @@ local function over_range(fn, memory, index, stop, is_stopped, only, call, first
   return count
 end
 
+-- The same for results that go to a buffer: items `at` to `last` of a chunk. `memory` is where its results begin;
+-- `store` takes what is no plain number in the range of its type, or raises.
+
+local function memory_into(fn, items, memory, index, stop, is_stopped, is_plain, store, call, first, at, last)
+  for k = at - 1, last - 1 do
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
+    index[0] = first + k
+    local item = items[k]
+    if item ~= item then item = 0 / 0 end
+    local value = fn(item)
+    if is_plain(value) then memory[k] = value else store(first + k, value) end
+  end
+  return last
+end
+
+local function range_into(fn, _, memory, index, stop, is_stopped, is_plain, store, call, first, at, last, start, step)
+  for k = at - 1, last - 1 do
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
+    index[0] = first + k
+    local value = fn(start + (first + k - 1) * step)
+    if is_plain(value) then memory[k] = value else store(first + k, value) end
+  end
+  return last
+end
+
 -- Stripped or not makes no difference to speed; with its lines a traceback can be cut where our code begins.
-local memory_code, range_code = string.dump(over_memory), string.dump(over_range)
+local codes = {
+  memory = string.dump(over_memory),
+  range = string.dump(over_range),
+  memory_into = string.dump(memory_into),
+  range_into = string.dump(range_into),
+}
+
+--- The copy of a loop that belongs to a call.
+local function copy_of(loops, name)
+  local loop = loops[name]
+  if not loop then
+    loop = assert(loadstring(codes[name])) -- luacheck: ignore
+    loops[name] = loop
+  end
+  return loop
+end
+
+-- Can the value be stored as it is in a buffer of the type? What is left out is looked at in C.
+local plain = {}
+
+for name, range in pairs {
+  int8 = { -2 ^ 7, 2 ^ 7 - 1 }, int16 = { -2 ^ 15, 2 ^ 15 - 1 }, int32 = { -2 ^ 31, 2 ^ 31 - 1 },
+  uint8 = { 0, 2 ^ 8 - 1 }, uint16 = { 0, 2 ^ 16 - 1 }, uint32 = { 0, 2 ^ 32 - 1 },
+} do
+  local lowest, highest = range[1], range[2]
+  plain[name] = function(value)
+    return type(value) == "number" and value >= lowest and value <= highest and value % 1 == 0
+  end
+end
+
+function plain.double(value) return type(value) == "number" end
+
+function plain.float(value) return type(value) == "number" and value > -2 ^ 127 and value < 2 ^ 127 end
+
+local function never() return false end
 
 return function(control, address, argument)
   -- index, stop_call, stop_from, ... as lumap_control in vm/backend/task.h.
@@ -69,19 +134,37 @@ return function(control, address, argument)
     return false
   end
 
+  --- Where a payload's numbers, or a buffer's elements from item `first` on, begin.
+  local function place_of(items, kind, first)
+    if kind == "buffer" then return items.ptr + (first - 1) end
+    return ffi.cast(doubles, items or nil)
+  end
+
   --- As vm/worker/loops.c tells. `loops` keeps the copies of this call.
-  local function numbers(fn, memory, kind, _, call, first, count, start, step, state)
-    local loops = state.loops
-    local loop = loops[kind]
-    if not loop then
-      loop = assert(loadstring(kind == "range" and range_code or memory_code)) -- luacheck: ignore
-      loops[kind] = loop
-    end
+  local function numbers(fn, items, memory, kind, _, call, first, count, start, step, state)
+    local loop = copy_of(state.loops, kind == "range" and "range" or "memory")
     state.kind = "f64"
-    local done, others = loop(fn, ffi.cast(doubles, memory), index, stop, is_stopped, only_number, call, first, count,
-      start, step)
+    local done, others = loop(fn, place_of(items, kind, first), ffi.cast(doubles, memory), index, stop, is_stopped,
+      only_number, call, first, count, start, step)
     if others then return done, true, unpack(others, 1, others.n) end -- luacheck: ignore
     return done
+  end
+
+  local function into(fn, items, kind, _, call, first, at, last, start, step, buffer, loops)
+    local loop = copy_of(loops, kind == "range" and "range_into" or "memory_into")
+    local from, to = place_of(items, kind, first), buffer.ptr + (first - 1)
+    local function store(item, value) core.store_result(buffer, item, value) end
+    local function run(is_plain, after, until_item)
+      return loop(fn, from, to, index, stop, is_stopped, is_plain, store, call, first, after, until_item, start, step)
+    end
+    -- A source that is pulled may have more items than the buffer has elements: those have no place there.
+    local room = math.min(last, math.max(#buffer - first + 1, 0))
+    if at <= room then
+      local reached = run(plain[core.is_buffer(buffer)] or never, at, room)
+      if reached < room or room == last then return reached end
+      at = room + 1
+    end
+    return run(never, at, last)
   end
 
   local start = ffi.cast(starter, address)
@@ -90,5 +173,5 @@ return function(control, address, argument)
   --- A call of a C function that knows no Lua, as the compiler likes it.
   local function start_stream() start(argument) end
 
-  return { begin = begin, numbers = numbers, start_stream = start_stream }
+  return { begin = begin, numbers = numbers, into = into, start_stream = start_stream }
 end

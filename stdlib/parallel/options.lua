@@ -62,6 +62,10 @@ local known = {
     if not core.can_seed() then return false, "no seed: Lumap does not know this VM's math.random" end
     return is_integer(value) and value >= -MOST_SEED and value <= MOST_SEED, "an integer from -2^53 to 2^53"
   end },
+  -- A buffer that takes the results, each in the place of its item. Default: they go to a list.
+  into = { call = true, verbs = { map = true, starmap = true, map_async = true }, check = function(value)
+    return core.is_buffer(value) ~= nil, "a buffer"
+  end },
   -- Where a fold starts, on the left, once. Default: with the first item.
   initial = { call = true, verbs = { reduce = true, mapreduce = true }, check = function() return true end },
   -- Globals that go along: true, those that the function reads; a table, these instead; false, none. Default: true.

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- source.lua - where items come from: a list, a range, or a function that is pulled. All have
+-- source.lua - where items come from: a list, a range, a buffer, or a function that is pulled. All have
 --     count               how many items, nil when only the end will tell
 --     plan                fields that the worker's plan needs
 --     put(job, first, n)  -> sent [, message]: begins a chunk of the items from `first` on and fills it. Fewer than n
@@ -67,6 +67,20 @@ local function from_range(range)
       return n
     end,
     item = function(_, index) return range.first + (index - 1) * range.step end,
+    release = keep,
+  }
+end
+
+--- Workers have the buffer, by the plan.
+local function from_buffer(buffer)
+  return {
+    count = #buffer,
+    plan = { buffer = buffer },
+    put = function(_, job, first, n)
+      job:begin(first, n)
+      return n
+    end,
+    item = function(_, index) return buffer[index] end,
     release = keep,
   }
 end
@@ -181,12 +195,14 @@ function source.of(verb, items, number, kind, level)
   local made
   if getmetatable(items) == Range then
     made = from_range(items)
+  elseif core.is_buffer(items) and kind ~= "spread" then
+    made = from_buffer(items)
   elseif options.is_callable(items) then
     made = from_function(items, kind == "first")
   elseif type(items) == "table" then
     made = from_list(items, kind == "spread", "items")
   else
-    options.bad_argument(verb, number, "list, range or function", items, level + 1)
+    options.bad_argument(verb, number, "list, range, buffer or function", items, level + 1)
   end
   return finished(made)
 end

@@ -24,6 +24,20 @@ local function check_function(verb, number, fn, level)
   if not options.is_callable(fn) then options.bad_argument(verb, number, "function", fn, level + 1) end
 end
 
+--- Prepares a call whose results go to a buffer. One that has memory in common with the items is written to while they
+--- are read, by several workers, and perhaps twice (retries); so they read a copy.
+local function aim(verb, spec, items, from, level)
+  local into = spec.opts.into
+  if from.count and from.count > #into then
+    error(("bad option 'into' to '%s' (a buffer of at least %d elements expected, one for each item, got one of %d)")
+      :format(verb, from.count, #into), level + 1)
+  end
+  if core.is_buffer(items) and core.overlap(items, into) then
+    from.plan.buffer = core.copy_buffer(items)
+  end
+  spec.mode, from.plan.into = "into", into
+end
+
 --- Checks the arguments and starts the call. `level` is the user's, as seen from here.
 local function start(pool, verb, fn, items, opts, spec, level)
   check_target(pool, verb, level)
@@ -32,6 +46,7 @@ local function start(pool, verb, fn, items, opts, spec, level)
   spec.opts = options.check(verb, opts, pool and "call", 3, level)
   if not pool then pool = require("parallel.pool").warm(spec.opts, level) end
   spec.fn, spec.source = fn, from
+  if spec.opts.into then aim(verb, spec, items, from, level + 1) end
   return Call.start(pool, spec), from
 end
 
@@ -48,6 +63,11 @@ local function gather(pool, verb, fn, items, opts, spec)
 end
 
 local function finish_lists(columns, call, from)
+  if call.plan.into then
+    -- The buffer has no place for errors.
+    if call.failed > 0 then return call.plan.into, call.errors end
+    return call.plan.into
+  end
   columns[1] = columns[1] or {}
   for c = 1, #columns do columns[c].n = from.count end
   if call.failed > 0 then columns[1].errors = call.errors end

@@ -48,10 +48,10 @@ end
 return function(api)
   local stopped = api.stopped
   local control = api.control
-  local begin, numbers, start_stream = api.begin, api.numbers, api.start_stream
+  local begin, numbers, into, start_stream = api.begin, api.numbers, api.into, api.start_stream
   if loops then
     local compiled = loops(control, api.stream_address())
-    begin, numbers, start_stream = compiled.begin, compiled.numbers, compiled.start_stream
+    begin, numbers, into, start_stream = compiled.begin, compiled.numbers, compiled.into, compiled.start_stream
   end
 
   -- In a copy of the caller's process: what the caller has handed over.
@@ -232,6 +232,20 @@ return function(api)
     return last
   end
 
+  --- Stores the result of each item in its place of the call's buffer.
+  function runners.into(fn, call, first, at, last, items, _, _, context, kind)
+    local plan = context.plan
+    local buffer = plan.into
+    if kind then
+      return into(fn, items, kind, control, call, first, at, last, plan.start, plan.step, buffer, context.loops)
+    end
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      core.store_result(buffer, first + k - 1, (fn(items[k])))
+    end
+    return last
+  end
+
   function runners.filter(fn, call, first, at, last, items, columns)
     for k = at, last do
       if begin(control, call, first + k - 1) then return k - 1 end
@@ -285,14 +299,14 @@ return function(api)
   end
 
   --- After an item failed. What earlier ones gave, and later ones are, may have filled the memory: then the state ends
-  --- here, and they are run in smaller chunks.
-  local function recover(record, count)
-    if record.kind == "memory" then api.relieve(count == 1) end
+  --- here, and they are run in smaller chunks. `alone`: they take none.
+  local function recover(record, alone)
+    if record.kind == "memory" then api.relieve(alone) end
   end
 
   --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are
-  --- done.
-  local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread)
+  --- done. `kind`: what `items` is in a map into a buffer; nil: a list.
+  local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread, kind)
     local runner = runners[context.plan.single and "single" or context.plan.mode]
     local fn, fold = spread and spreading(context.fn) or context.fn, context.fold
     if context.merging then runner, fn = runners.reduce, fold or fn end
@@ -307,14 +321,14 @@ return function(api)
           last = at
           while last < count and not failures[last + 1] do last = last + 1 end
         end
-        local ok, reached = xpcall(runner, handler, fn, call, first, at, last, items, columns, fold)
+        local ok, reached = xpcall(runner, handler, fn, call, first, at, last, items, columns, fold, context, kind)
         if ok then
           if reached < last then return reached end
           at = last + 1
         else
           local record = to_record(reached, context.plan)
           record.folding, folding = folding or nil, false
-          recover(record, count)
+          recover(record, count == 1 or context.plan.mode == "into")
           failed = math.max(at, (api.index() or first) - first + 1)
           errors[failed] = record
         end
@@ -330,8 +344,9 @@ return function(api)
     return count
   end
 
-  --- Items that are packed numbers or a piece of a range, and were not run by the number loop: as a list.
+  --- Items that are packed numbers, a piece of a range or of a buffer, and were not run by the number loop: as a list.
   local function list_items(task, plan, kind, first, count)
+    if kind == "buffer" then return plan.buffer:slice(first, first + count - 1) end
     local items = core.new_list(count)
     if kind == "range" then
       for k = 1, count do items[k] = plan.start + (first + k - 2) * plan.step end
@@ -354,8 +369,9 @@ return function(api)
     local plan = context.plan
     local state = { loops = context.loops }
     local memory = api.memory(task)
-    local outcome = pack(xpcall(numbers, handler, context.fn, memory, kind, control, call, first, count, plan.start,
-      plan.step, state))
+    local items = kind == "buffer" and plan.buffer or memory
+    local outcome = pack(xpcall(numbers, handler, context.fn, items, memory, kind, control, call, first, count,
+      plan.start, plan.step, state))
     local ok, done = outcome[1], outcome[2]
     if ok and outcome.n == 2 then
       api.finish_numbers(task, done, state.kind or "f64")
@@ -363,23 +379,25 @@ return function(api)
     end
     if not ok then done = math.max(0, (api.index() or first) - first) end
     -- The results lie over the first items in the memory: what is left of the items is read, then the results.
-    local items = list_items(task, plan, kind, first, count)
+    items = list_items(task, plan, kind, first, count)
     local columns, errors = { {} }, {}
     if done > 0 then api.unpack(task, columns[1], done, state.kind or "f64") end
     if ok then
       store(columns, done + 1, unpack(outcome, 4, outcome.n))
     else
       errors[done + 1] = to_record(outcome[2], plan)
-      recover(errors[done + 1], count)
+      recover(errors[done + 1], count == 1)
     end
     return false, done + 1, columns, errors, items
   end
 
   local function run_task(task, context, call, kind, first, count)
     local plan = context.plan
-    local errors, columns, done = {}, (plan.mode == "each" or plan.single) and {} or { {} }, 0
+    local mode = plan.mode
+    local errors, columns, done = {}, (mode == "each" or mode == "into" or plan.single) and {} or { {} }, 0
     context.merging = plan.merges and first >= plan.merges
-    local items, spread, failures
+    local items, spread, failures, into_kind
+    if kind == "range" and plan.buffer then kind = "buffer" end
     if kind == "values" then
       items = core.new_list(count)
       local ok
@@ -388,7 +406,9 @@ return function(api)
       if context.merging and plan.seed then take_beginnings(first, count, items) end
     elseif kind == "range" and plan.held then
       items, spread = held_items(first, count), plan.spread
-    elseif plan.mode == "map" then
+    elseif mode == "into" then
+      items, into_kind = kind == "buffer" and plan.buffer or kind ~= "range" and api.memory(task), kind
+    elseif mode == "map" then
       local finished
       finished, done, columns, errors, items = run_numbers(context, task, call, kind, first, count)
       if finished then return end
@@ -398,7 +418,7 @@ return function(api)
     if plan.stop and errors[done] then
       api.stop_from(task, first + done)
     else
-      done = run_items(task, context, call, first, done + 1, count, items, columns, errors, failures, spread)
+      done = run_items(task, context, call, first, done + 1, count, items, columns, errors, failures, spread, into_kind)
     end
     -- A fold has one value for all items, or none.
     if plan.merges then

@@ -585,6 +585,7 @@ static void finish_ended(lumap_offspring *child, lumap_task *task) {
     lumap_task_fail_deadline(task, child->worker->number, child->ended_index);
   } else {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
+    task->died_index = child->ended_index;
     task->worker = child->worker->number;
     task->ended_ns = lumap_clock_ns();
     lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d was ended", child->worker->number);
@@ -742,7 +743,8 @@ void lumap_offspring_heed(lumap_offspring *child) {
   if (!task) return;
   from = atomic_load(&task->call->stop_from);
   if (from < task->first + task->count) ask_to_stop(child, task, from);
-  if (atomic_load(&task->call->ended)) end_task(child, task, LUMAP_OUTCOME_CANCELLED, 0);
+  if (atomic_load(&task->call->ended))
+    end_task(child, task, LUMAP_OUTCOME_CANCELLED, atomic_load(&child->worker->control->index));
 }
 
 /* Ends what is over its time; the next time to look. */

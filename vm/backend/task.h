@@ -32,7 +32,8 @@ typedef enum lumap_payload {
 
 typedef enum lumap_outcome {
   LUMAP_OUTCOME_DONE,      /* the payload tells results and errors of the first `done` items */
-  LUMAP_OUTCOME_CANCELLED, /* not begun, or ended with its call: then `error` tells of it */
+  LUMAP_OUTCOME_CANCELLED, /* not begun, or ended with its call: then `error` tells of it, and `died_index` of the item
+                              that ran */
   LUMAP_OUTCOME_DIED,      /* the worker ended while it ran item `died_index` (0: it had begun none) */
   LUMAP_OUTCOME_MEMORY,    /* the worker's state ran out of memory at item `died_index` */
   LUMAP_OUTCOME_START,     /* the worker could not be started: `error` tells why */

@@ -61,10 +61,6 @@ static const struct {
     [LUMAP_ELEMENT_UINT64] = {"an integer from 0 to 2^64-1", 0, 0},
 };
 
-const char *lumap_buffer_expected(lumap_element type) {
-  return ranges[type].expected;
-}
-
 void lumap_buffer_push(lua_State *L, const lumap_handle *buffer, uint64_t at) {
   const void *place = (const char *)buffer->data + at * lumap_element_size(buffer->type);
   switch (buffer->type) {
@@ -190,6 +186,14 @@ static const char *push_shown(lua_State *L, int index) {
   return lua_tostring(L, -1);
 }
 
+/* Pushes "buffer of 10 double". [-0, +1] */
+static const char *push_described(lua_State *L, const lumap_handle *buffer) {
+  char text[64];
+  snprintf(text, sizeof text, "buffer of %.0f %s", buffer->count, lumap_element_name(buffer->type));
+  lua_pushstring(L, text);
+  return lua_tostring(L, -1);
+}
+
 static int refuse_index(lua_State *L, const lumap_handle *buffer, int index) {
   char length[32];
   snprintf(length, sizeof length, "%.0f", buffer->count);
@@ -203,6 +207,18 @@ static int refuse_value(lua_State *L, const lumap_handle *buffer, int value, uin
   snprintf(place, sizeof place, "%.0f", (double)(at + 1));
   return luaL_error(L, "bad value %s at index %s of a buffer of %s %s (%s expected)", push_shown(L, value), place,
                     length, lumap_element_name(buffer->type), ranges[buffer->type].expected);
+}
+
+void lumap_buffer_store_result(lua_State *L, const lumap_handle *buffer, uint64_t item, int index) {
+  char number[32];
+  index = lua_absindex(L, index);
+  if ((double)item <= buffer->count && lumap_buffer_store(L, buffer, item - 1, index)) return;
+  luaL_checkstack(L, 4, NULL);
+  snprintf(number, sizeof number, "%.0f", (double)item);
+  if ((double)item > buffer->count)
+    lumap_raise(L, "the result of item %s has no place in a %s", number, push_described(L, buffer));
+  lumap_raise(L, "the result of item %s is %s, and it goes to a %s (%s expected)", number, push_shown(L, index),
+              push_described(L, buffer), ranges[buffer->type].expected);
 }
 
 /* The number at `index` is an integer from 1 to the length: then its place, from 0. */
@@ -254,10 +270,7 @@ static int buffer_len(lua_State *L) {
 
 /* "buffer of 10 double" */
 static int buffer_tostring(lua_State *L) {
-  lumap_handle *buffer = check_buffer(L);
-  char text[64];
-  snprintf(text, sizeof text, "buffer of %.0f %s", buffer->count, lumap_element_name(buffer->type));
-  lua_pushstring(L, text);
+  push_described(L, check_buffer(L));
   return 1;
 }
 
@@ -410,6 +423,12 @@ static int core_is_buffer(lua_State *L) {
   return 1;
 }
 
+/* store_result(buffer, item, value): puts the result of an item in its place, or raises. */
+static int core_store_result(lua_State *L) {
+  lumap_handle *buffer = check_buffer(L);
+  return lumap_buffer_store_result(L, buffer, (uint64_t)luaL_checknumber(L, 2), 3), 0;
+}
+
 /* overlap(buffer, buffer) -> boolean: have they memory in common? */
 static int core_overlap(lua_State *L) {
   lumap_handle *other = lumap_handle_test(L, 2, LUMAP_HANDLE_BUFFER);
@@ -428,8 +447,12 @@ static int core_copy(lua_State *L) {
 }
 
 void lumap_core_open_buffer(lua_State *L) {
-  static const luaL_Reg functions[] = {{"buffer", core_buffer},       {"buffer_classes", core_buffer_classes},
-                                       {"is_buffer", core_is_buffer}, {"overlap", core_overlap},
-                                       {"copy_buffer", core_copy},    {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"buffer", core_buffer},
+                                       {"buffer_classes", core_buffer_classes},
+                                       {"is_buffer", core_is_buffer},
+                                       {"overlap", core_overlap},
+                                       {"copy_buffer", core_copy},
+                                       {"store_result", core_store_result},
+                                       {NULL, NULL}};
   lumap_core_set(L, functions);
 }

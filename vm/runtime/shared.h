@@ -19,7 +19,8 @@ void lumap_buffer_push(lua_State *L, const lumap_handle *buffer, uint64_t at);
  * buffer cannot hold it. [-0, +0] */
 bool lumap_buffer_store(lua_State *L, const lumap_handle *buffer, uint64_t at, int index);
 
-/* What a buffer of that type takes: "an integer from -128 to 127". */
-const char *lumap_buffer_expected(lumap_element type);
+/* Stores the value at `index` as the result of an item, in its place; raises, with the item, when that is beyond the
+ * end or the type of the buffer cannot hold it. [-0, +0] */
+void lumap_buffer_store_result(lua_State *L, const lumap_handle *buffer, uint64_t item, int index);
 
 #endif

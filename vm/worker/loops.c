@@ -6,6 +6,7 @@
 #include "backend/task.h"
 #include "codec/packed.h"
 #include "codec/wire.h"
+#include "runtime/shared.h"
 #include "worker/task_api.h"
 
 /* begin(control, call, index) -> stop: item `index` runs from now on, or (true) shall not begin. */
@@ -25,29 +26,54 @@ typedef struct number_loop {
   lumap_control *control;
   uint32_t call;
   uint64_t first, at, count;
-  unsigned char *memory; /* items in, results out */
-  int kind;              /* of the items: LUMAP_PAYLOAD_F64, I64; NONE: a range */
-  int results;           /* kind of the results so far; NONE: no result yet */
+  const unsigned char *items; /* of a payload */
+  const lumap_handle *buffer; /* the items are its elements; NULL: they are not */
+  unsigned char *memory;      /* results out; may be `items` */
+  int kind;                   /* of the items of a payload: LUMAP_PAYLOAD_F64, I64; NONE: a range */
+  int start;                  /* stack index of a range's start, with its step above */
+  int results;                /* kind of the results so far; NONE: no result yet */
 } number_loop;
 
-/* Pushes item k; a range's comes from `start` and `step`, which are at 8 and 9. */
+static int payload_kind(const char *name) {
+  return strcmp(name, "f64") == 0   ? LUMAP_PAYLOAD_F64
+         : strcmp(name, "i64") == 0 ? LUMAP_PAYLOAD_I64
+                                    : LUMAP_PAYLOAD_NONE;
+}
+
+/* Pushes item k. */
 static void push_item(lua_State *L, const number_loop *loop, uint64_t k) {
-  if (loop->kind == LUMAP_PAYLOAD_I64) {
+  if (loop->buffer) {
+    lumap_buffer_push(L, loop->buffer, loop->first - 1 + k);
+  } else if (loop->kind == LUMAP_PAYLOAD_I64) {
     int64_t integer;
-    memcpy(&integer, loop->memory + k * sizeof integer, sizeof integer);
+    memcpy(&integer, loop->items + k * sizeof integer, sizeof integer);
     lumap_push_integer(L, integer);
   } else if (loop->kind == LUMAP_PAYLOAD_F64) {
     double number;
-    memcpy(&number, loop->memory + k * sizeof number, sizeof number);
+    memcpy(&number, loop->items + k * sizeof number, sizeof number);
     lua_pushnumber(L, number);
   } else {
     int64_t start, step;
     uint64_t steps = loop->first - 1 + k;
-    if (lumap_is_integer(L, 8, &start) && lumap_is_integer(L, 9, &step))
+    if (lumap_is_integer(L, loop->start, &start) && lumap_is_integer(L, loop->start + 1, &step))
       lumap_push_integer(L, (int64_t)((uint64_t)start + steps * (uint64_t)step));
     else
-      lua_pushnumber(L, lua_tonumber(L, 8) + (lua_Number)steps * lua_tonumber(L, 9));
+      lua_pushnumber(L, lua_tonumber(L, loop->start) + (lua_Number)steps * lua_tonumber(L, loop->start + 1));
   }
+}
+
+/* Where the items at `index` come from: a payload's memory, a buffer, or (a range) from nowhere. */
+static void set_items(lua_State *L, number_loop *loop, int index, const char *kind) {
+  loop->kind = payload_kind(kind);
+  loop->buffer = strcmp(kind, "buffer") == 0 ? lumap_handle_test(L, index, LUMAP_HANDLE_BUFFER) : NULL;
+  if (loop->kind != LUMAP_PAYLOAD_NONE) loop->items = lua_touserdata(L, index);
+}
+
+/* Item k runs from now on; false: it shall not. */
+static bool begin_item(const number_loop *loop, uint64_t k) {
+  if (lumap_control_is_stopped(loop->control, loop->call, loop->first + k)) return false;
+  atomic_store_explicit(&loop->control->index, loop->first + k, memory_order_relaxed);
+  return true;
 }
 
 /* Stores the result on top; false when it is no number of the kind of those before it. */
@@ -67,29 +93,24 @@ static bool store_result(lua_State *L, number_loop *loop, uint64_t k) {
   return true;
 }
 
-static int payload_kind(const char *name) {
-  return strcmp(name, "f64") == 0   ? LUMAP_PAYLOAD_F64
-         : strcmp(name, "i64") == 0 ? LUMAP_PAYLOAD_I64
-                                    : LUMAP_PAYLOAD_NONE;
-}
-
-/* numbers(fn, memory, kind, control, call, first, count, start, step, state): runs the items and stores their results
-   in their places. state.kind is set to the kind of the results. Returns how many are stored, at the end or after a
-   stop; or, when an item did not give one number of that kind, how many are stored before it, true, and its results. */
+/* numbers(fn, items, memory, kind, control, call, first, count, start, step, state): runs the items, which are a
+   buffer's or in the memory of a payload, and stores their results in their places in `memory`, which may be the same.
+   state.kind is set to the kind of the results. Returns how many are stored, at the end or after a stop; or, when an
+   item did not give one number of that kind, how many are stored before it, true, and its results. */
 static int loop_numbers(lua_State *L) {
   number_loop loop = {
-      .control = lua_touserdata(L, 4),
-      .call = (uint32_t)lua_tonumber(L, 5),
-      .first = (uint64_t)lua_tonumber(L, 6),
-      .count = (uint64_t)lua_tonumber(L, 7),
-      .memory = lua_touserdata(L, 2),
-      .kind = payload_kind(luaL_checkstring(L, 3)),
+      .control = lua_touserdata(L, 5),
+      .call = (uint32_t)lua_tonumber(L, 6),
+      .first = (uint64_t)lua_tonumber(L, 7),
+      .count = (uint64_t)lua_tonumber(L, 8),
+      .memory = lua_touserdata(L, 3),
+      .start = 9,
   };
   int base = lua_gettop(L);
   luaL_checkstack(L, 20, NULL);
+  set_items(L, &loop, 2, luaL_checkstring(L, 4));
   for (; loop.at < loop.count; loop.at++) {
-    if (lumap_control_is_stopped(loop.control, loop.call, loop.first + loop.at)) break;
-    atomic_store_explicit(&loop.control->index, loop.first + loop.at, memory_order_relaxed);
+    if (!begin_item(&loop, loop.at)) break;
     lua_pushvalue(L, 1);
     push_item(L, &loop, loop.at);
     lua_call(L, 1, LUA_MULTRET);
@@ -103,14 +124,42 @@ static int loop_numbers(lua_State *L) {
     lua_pop(L, 1);
     if (loop.at > 0) continue;
     lua_pushstring(L, loop.results == LUMAP_PAYLOAD_F64 ? "f64" : "i64");
-    lua_setfield(L, 10, "kind");
+    lua_setfield(L, 11, "kind");
+  }
+  lumap_push_integer(L, (int64_t)loop.at);
+  return 1;
+}
+
+/* into(fn, items, kind, control, call, first, at, last, start, step, buffer) -> the last item that is done: runs items
+   at..last of a chunk whose first one is `first`, as above, and stores their results in the buffer. */
+static int loop_into(lua_State *L) {
+  number_loop loop = {
+      .control = lua_touserdata(L, 4),
+      .call = (uint32_t)lua_tonumber(L, 5),
+      .first = (uint64_t)lua_tonumber(L, 6),
+      .at = (uint64_t)lua_tonumber(L, 7) - 1,
+      .count = (uint64_t)lua_tonumber(L, 8),
+      .start = 9,
+  };
+  const lumap_handle *results = lumap_handle_test(L, 11, LUMAP_HANDLE_BUFFER);
+  if (!results) return luaL_argerror(L, 11, "no buffer");
+  luaL_checkstack(L, 20, NULL);
+  set_items(L, &loop, 2, luaL_checkstring(L, 3));
+  for (; loop.at < loop.count; loop.at++) {
+    if (!begin_item(&loop, loop.at)) break;
+    lua_pushvalue(L, 1);
+    push_item(L, &loop, loop.at);
+    lua_call(L, 1, 1);
+    lumap_buffer_store_result(L, results, loop.first + loop.at, -1);
+    lua_pop(L, 1);
   }
   lumap_push_integer(L, (int64_t)loop.at);
   return 1;
 }
 
 void lumap_loops_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"begin", loop_begin}, {"numbers", loop_numbers}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"begin", loop_begin}, {"numbers", loop_numbers}, {"into", loop_into}, {NULL, NULL}};
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);
     lua_setfield(L, -2, f->name);

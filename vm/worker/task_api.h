@@ -12,7 +12,7 @@
 /* Adds the functions to the table on top. [-0, +0] */
 void lumap_task_api_open(lua_State *L);
 
-/* Adds number_loop and begin, the C ways to run items; LuaJIT has compiled ones (stdlib/parallel/loops.lua). */
+/* Adds begin, numbers and into, the C ways to run items; LuaJIT has compiled ones (stdlib/parallel/loops.lua). */
 void lumap_loops_open(lua_State *L);
 
 /* ---- a worker runs so many items and is then replaced ---- */
