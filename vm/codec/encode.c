@@ -21,7 +21,7 @@
 /* Values on the Lua stack: a few a level of nesting. */
 enum { STACK_NEEDED = LUMAP_DEPTH_ALLOWED * 8 + 40 };
 
-static const char encoders_key, weak_key;
+static const char encoders_key;
 static const char *const type_name = "lumap.encoder";
 
 /* ---- the encoder's life ------------------------------------------------------------------------------------- */
@@ -73,85 +73,10 @@ static lumap_encoder *push_encoder(lua_State *L) {
   }
 }
 
-/* Pushes the encoder's own table, the list of what it keeps. [-0, +1] */
-static void push_own_table(lumap_encoder *e) {
-  lua_State *L = e->L;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &encoders_key);
-  lua_rawgeti(L, -1, e->number);
-  lumap_push_userdata_table(L, -1);
-  lua_replace(L, -3);
-  lua_pop(L, 1);
-}
-
-/* Keeps the value at `index` alive until the message is done: its address is known to the message, and another object
-   must not get it when user code lets go of it. */
-static void keep(lumap_encoder *e, int index) {
-  lua_State *L = e->L;
-  index = lua_absindex(L, index);
-  if (lua_isnil(L, index) || lua_type(L, index) == LUA_TNUMBER) return;
-  push_own_table(e);
-  lua_pushvalue(L, index);
-  lua_rawseti(L, -2, (int)++e->kept);
-  lua_pop(L, 1);
-}
-
-static void keep_table(lumap_encoder *e, const lumap_table *table) {
-  lumap_slot slot;
-  lumap_slot_set_object(&slot, table);
-  lumap_slot_push(e->L, e->scratch_index, e->scratch, &slot);
-  keep(e, -1);
-  lua_pop(e->L, 1);
-}
-
-/* From here on no address of what was kept may be in use. What a pack function gave had strings that die now. */
-static void forget_kept(lumap_encoder *e) {
-  lua_State *L = e->L;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &encoders_key);
-  lua_rawgeti(L, -1, e->number);
-  lua_newtable(L);
-  lumap_set_userdata_table(L, -2);
-  lua_pop(L, 2);
-  e->kept = 0;
-  if (!e->numbers) e->stamp++;
-}
-
-/* Keeps the keys on the way to a value: user code is about to run, and may take the tables apart, which are kept since
-   they have been met. */
-static void keep_way(lumap_encoder *e, const lumap_step *step) {
-  for (; step; step = step->up) {
-    lumap_slot_step *here = (lumap_slot_step *)(uintptr_t)step;
-    if ((step->kind != LUMAP_STEP_SLOT && step->kind != LUMAP_STEP_SLOT_KEY) || here->kept) continue;
-    lumap_slot_push(e->L, e->scratch_index, e->scratch, &here->key);
-    keep(e, -1);
-    lua_pop(e->L, 1);
-    here->kept = true;
-  }
-}
-
-/* Has a collection found out, since this was asked last, what nothing refers to? What it frees follows. A weak table
-   loses its value in the same moment. */
-static bool has_collected(lumap_encoder *e) {
-  lua_State *L = e->L;
-  bool gone;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &weak_key);
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    lua_createtable(L, 1, 0);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "v");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &weak_key);
-  }
-  lua_rawgeti(L, -1, e->number);
-  gone = lua_isnil(L, -1);
-  if (gone) {
-    lua_newtable(L);
-    lua_rawseti(L, -3, e->number);
-  }
-  lua_pop(L, 2);
-  return gone;
+void lumap_encoder_push(lumap_encoder *e) {
+  lua_rawgetp(e->L, LUA_REGISTRYINDEX, &encoders_key);
+  lua_rawgeti(e->L, -1, e->number);
+  lua_remove(e->L, -2);
 }
 
 void lumap_encoder_rest(lumap_encoder *e) {
@@ -187,6 +112,7 @@ lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   e->flags = flags;
   e->names = scope || (flags & LUMAP_CODEC_FUNCTIONS) ? lumap_names_get(L) : NULL;
   e->depth = e->packing = 0;
+  e->met_count = 0; /* those of the last message may be gone */
   e->environment = NULL;
   lumap_push_globals(L);
   e->globals = e->names ? lua_topointer(L, -1) : NULL;
@@ -268,11 +194,11 @@ static size_t place_of(const lumap_encoder *e, uint64_t offset) {
 
 void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size) {
   lumap_bytes *out = e->sink.out;
-  size_t at = (size_t)(((uintptr_t)text >> 3) * UINT64_C(0x9E3779B97F4A7C15) >> 56) % LUMAP_TEXTS;
+  size_t at = lumap_text_slot_number(text);
   lumap_text_slot *slot = &e->texts[at];
   if (size >= LUMAP_PIECE_LEAST && e->pieces_index && e->scratch && e->piece_count < LUMAP_PIECES) {
     put_piece(e, text, size);
-  } else if (size < LUMAP_TEXT_SHORTEST || size > 63 || size > LUMAP_TEXT_UNIQUE || e->sink.is_log) {
+  } else if (!lumap_text_has_slot(e, size)) {
     lumap_put_string(out, bytes, size);
   } else if (slot->text != text || slot->stamp != e->stamp) {
     *slot = (lumap_text_slot){.text = text, .stamp = e->stamp};
@@ -327,85 +253,6 @@ bool lumap_put_reference(lumap_encoder *e, const void *object) {
   uint64_t *hit = lumap_map_find(e->sink.seen, object);
   if (hit) lumap_put_offset(e, LUMAP_TAG_REF, *hit >> 8);
   return hit != NULL;
-}
-
-/* From now on addresses are looked up, and what has one that is known stays alive. */
-static void stop_numbering(lumap_encoder *e) {
-  e->numbers = false;
-  lumap_encoder_rest(e);
-  while (e->met_count > 0) {
-    const lumap_met_table *met = &e->met[--e->met_count];
-    if (!lumap_map_set(&e->message, met->table, met->offset << 8)) lumap_encoder_no_memory(e);
-    keep_table(e, met->table);
-  }
-}
-
-/* A list of the tables that have been met, each of which holds its number in the list, from 1, tells without hashing
-   whether a table is one of them (a sparse set: Briggs and Torczon 1993). What else a table holds there is no number of
-   the list, or that of another one. A collection writes over the numbers of all tables that it reaches: then that of
-   the last one is gone, too. On 5.4 any allocation may run one when memory is short, even while the collector rests. */
-static lumap_met_table *find_met(lumap_encoder *e, const lumap_table *table) {
-  uintptr_t number = lumap_table_number(table);
-  if (number > 0 && number <= e->met_count && e->met[number - 1].table == table) return &e->met[number - 1];
-  if (e->met_count > 0 && lumap_table_number(e->met[e->met_count - 1].table) != e->met_count) stop_numbering(e);
-  return NULL;
-}
-
-bool lumap_has_met(lumap_encoder *e, const void *table, uint64_t *offset) {
-  lumap_met_table *met = e->met_count && !e->sink.is_log ? find_met(e, table) : NULL;
-  uint64_t *hit = met ? NULL : lumap_map_find(e->sink.seen, table);
-  if (met)
-    *offset = met->offset;
-  else if (hit)
-    *offset = *hit >> 8;
-  return met || hit;
-}
-
-static bool grow_met(lumap_encoder *e) {
-  size_t room = e->met_room ? e->met_room * 2 : 64;
-  lumap_met_table *met = realloc(e->met, room * sizeof *met);
-  if (!met) return false;
-  e->met = met;
-  e->met_room = room;
-  return true;
-}
-
-bool lumap_meet_slowly(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
-  uint64_t *place;
-  lumap_met_table *met = e->met_count ? find_met(e, table) : NULL;
-  if (met) return *offset = met->offset, true;
-  if (e->numbers && lumap_table_has_room(table)) {
-    if (e->met_count == e->met_room && !grow_met(e)) lumap_encoder_no_memory(e);
-    e->met[e->met_count++] = (lumap_met_table){table, lumap_sink_offset(&e->sink)};
-    lumap_table_set_number(table, e->met_count);
-    return false;
-  }
-  place = lumap_map_place(e->sink.seen, table);
-  if (!place) lumap_encoder_no_memory(e);
-  if (*place) return *offset = *place >> 8, true;
-  *place = lumap_sink_offset(&e->sink) << 8;
-  lumap_encoder_rest(e);
-  keep_table(e, table);
-  return false;
-}
-
-uint64_t lumap_sink_remember(lumap_encoder *e, int index) {
-  lua_State *L = e->L;
-  uint64_t offset = lumap_sink_offset(&e->sink), other;
-  if (e->sink.is_log) {
-    lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_OBJECTS);
-    lua_pushnumber(L, (lua_Number)offset);
-    lua_pushvalue(L, index);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-  } else if (e->scratch && lua_istable(L, index)) {
-    lumap_meet(e, lua_topointer(L, index), &other);
-    return offset;
-  } else {
-    keep(e, index);
-  }
-  if (!lumap_map_set(e->sink.seen, lua_topointer(L, index), offset << 8)) lumap_encoder_no_memory(e);
-  return offset;
 }
 
 static bool put_table_reference(lumap_encoder *e, int index) {
@@ -546,19 +393,19 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   if (!lumap_classes_push_by_metatable(L, top)) return false;
   lua_rawgeti(L, record, LUMAP_CLASS_PACK);
   lua_pushvalue(L, index);
-  keep_way(e, step);
-  stop_numbering(e); /* there may be a collection */
-  has_collected(e);
+  lumap_encoder_keep_way(e, step);
+  lumap_encoder_stop_numbering(e); /* there may be a collection */
+  lumap_encoder_has_collected(e);
   e->runs_user_code = true;
   code = lua_pcall(L, 1, 1, 0);
   e->runs_user_code = false;
   lumap_collector_stop(L); /* again: it may have been started there */
   /* Of strings only the address is known, and another one may have it now. */
-  if (has_collected(e)) e->stamp++;
+  if (lumap_encoder_has_collected(e)) e->stamp++;
   e->plain_metatable = NULL;
   if (lumap_is_out_of_memory(L, code)) lua_error(L);
   if (code != 0) refuse_packing(e, record, step);
-  keep(e, -1);
+  lumap_encoder_keep(e, -1);
   lumap_sink_remember(e, index);
   *lumap_map_find(e->sink.seen, lua_topointer(L, index)) |= LUMAP_SCOPE_IS_PACKED;
   lumap_put_u8(e->sink.out, lumap_sink_tag(e, LUMAP_TAG_CUSTOM));
@@ -731,17 +578,9 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
   }
 }
 
-/* A new value: it refers to nothing that the message has already. */
-static void forget_objects(lumap_encoder *e) {
-  lumap_map_clear(&e->message);
-  e->met_count = 0;
-  if (e->kept) forget_kept(e);
-  e->numbers = true;
-}
-
 void lumap_encode_value(lumap_encoder *e, int index, const char *label, int number) {
   lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, number, label, NULL};
-  forget_objects(e);
+  lumap_encoder_forget_objects(e);
   e->mark = e->sink.out->size;
   e->shape_mark = e->shape_count;
   e->log_mark = e->scope ? e->scope->log.size : 0;
@@ -749,5 +588,5 @@ void lumap_encode_value(lumap_encoder *e, int index, const char *label, int numb
   lumap_put_value(e, lua_absindex(e->L, index), &root);
   lumap_put_deferred(e);
   lumap_encoder_check_memory(e);
-  if (e->kept) forget_kept(e);
+  if (e->kept) lumap_encoder_forget_kept(e);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * encoder.h - the codec's own parts, not for others. Of the encoder: encode.c (values, what was met), encode_table.c
- * (what is in a table), function.c, log.c, cdata.c, additions.c. Of the decoder: decode.c, decode_table.c, function.c,
- * cdata.c.
+ * encoder.h - the codec's own parts, not for others. Of the encoder: encode.c (values), met.c (what was met),
+ * encode_table.c and encode_direct.c (what is in a table), function.c, log.c, cdata.c, additions.c. Of the decoder:
+ * decode.c, decode_table.c, function.c, cdata.c.
  */
 #ifndef LUMAP_CODEC_ENCODER_H
 #define LUMAP_CODEC_ENCODER_H
@@ -29,6 +29,7 @@ enum {
 /* Keys of tables, in the order in which they lie in memory. Written when it is met the second time. */
 typedef struct lumap_shape {
   uint64_t stamp; /* lumap_encoder.stamp when it was met */
+  uint64_t hash;  /* of the keys, as find_keys makes it */
   uint32_t number;
   uint32_t count;
   bool written;
@@ -84,6 +85,9 @@ struct lumap_encoder {
   lumap_slot *scratch;
   int scratch_index;
   const void *plain_metatable; /* the last one that was seen to belong to no registered class */
+  const unsigned char *limit;  /* encode_direct.c: a cursor beyond has too little room */
+  uint64_t origin;             /* added to a cursor it gives an offset */
+  uint64_t others;             /* values that were written by other ways meanwhile */
   /* Messages that become a Lua string: their bytes, kept from one to the next, and what is put between them. */
   lumap_bytes own;
   lumap_piece pieces[LUMAP_PIECES];
@@ -92,6 +96,7 @@ struct lumap_encoder {
   uint64_t stamp;
   uint32_t shape_count, shape_mark; /* now; before the value that is being written */
   lumap_shape shapes[LUMAP_SHAPES];
+  lumap_shape *last_shape[LUMAP_DEPTH_ALLOWED]; /* by depth */
   lumap_text_slot texts[LUMAP_TEXTS];
 };
 
@@ -127,6 +132,14 @@ void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step);
 /* Writes a string, `text` being its address: those that come again are referred to. */
 void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size);
 
+/* Which slot a string belongs in, and whether one of this size may be in a slot at all. */
+static inline size_t lumap_text_slot_number(const void *text) {
+  return (size_t)(((uintptr_t)text >> 3) * UINT64_C(0x9E3779B97F4A7C15) >> 56) % LUMAP_TEXTS;
+}
+static inline bool lumap_text_has_slot(const lumap_encoder *e, size_t size) {
+  return size >= LUMAP_TEXT_SHORTEST && size <= 63 && size <= LUMAP_TEXT_UNIQUE && !e->sink.is_log;
+}
+
 /* Tables announced by DEFERRED, until none is left. */
 void lumap_put_deferred(lumap_encoder *e);
 
@@ -150,7 +163,27 @@ size_t lumap_log_pending(lua_State *L, int scope);
 /* Takes back what the log has gained since it had `size` bytes and `globals` names to write. */
 void lumap_log_rewind(lua_State *L, int index, size_t size, size_t globals);
 
-/* ---- what was met ---- */
+/* ---- what was met (met.c) ---- */
+
+/* Keeps the value at `index` alive until the message is done: its address is known to the message, and another object
+ * must not get it when user code lets go of it. [-0, +0] */
+void lumap_encoder_keep(lumap_encoder *e, int index);
+
+/* The same for the keys on the way to a value: user code is about to run, and may take the tables apart, which are kept
+ * since they have been met. */
+void lumap_encoder_keep_way(lumap_encoder *e, const lumap_step *step);
+
+/* From here on no address of what was kept may be in use. */
+void lumap_encoder_forget_kept(lumap_encoder *e);
+
+/* A new value: it refers to nothing that the message has already. */
+void lumap_encoder_forget_objects(lumap_encoder *e);
+
+/* From now on addresses are looked up, and what has one that is known stays alive. */
+void lumap_encoder_stop_numbering(lumap_encoder *e);
+
+/* Has a collection found out, since this was asked last, what nothing refers to? What it frees follows. [-0, +0] */
+bool lumap_encoder_has_collected(lumap_encoder *e);
 
 /* If the object, which is no table, has been met in this numbering, writes a reference to it. */
 bool lumap_put_reference(lumap_encoder *e, const void *object);
@@ -160,23 +193,10 @@ bool lumap_has_met(lumap_encoder *e, const void *table, uint64_t *offset);
 
 /* The same, and notes that it begins here if it has not been. For messages, and where tables are read where they lie.
  */
-bool lumap_meet_slowly(lumap_encoder *e, const lumap_table *table, uint64_t *offset);
+bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset);
 
-static inline bool lumap_meet(lumap_encoder *e, const lumap_table *table, uint64_t *offset) {
-  size_t count = e->met_count;
-  uintptr_t number = lumap_table_number(table);
-  if (number - 1 < count && e->met[number - 1].table == table) {
-    *offset = e->met[number - 1].offset;
-    return true;
-  }
-  if (!e->numbers || !lumap_table_has_room(table) || count == e->met_room || count == 0 ||
-      lumap_table_number(e->met[count - 1].table) != count)
-    return lumap_meet_slowly(e, table, offset);
-  e->met[count] = (lumap_met_table){table, lumap_sink_offset(&e->sink)};
-  e->met_count = count + 1;
-  lumap_table_set_number(table, count + 1);
-  return false;
-}
+/* Collections may have come since tables were numbered: finds out. */
+void lumap_encoder_check_numbers(lumap_encoder *e);
 
 /* Writes REF to an object of this numbering, or another tag that takes an offset. */
 void lumap_put_offset(lumap_encoder *e, unsigned tag, uint64_t offset);
@@ -184,6 +204,14 @@ void lumap_put_offset(lumap_encoder *e, unsigned tag, uint64_t offset);
 /* Writes a table that lies in the VM's memory if nothing about it needs a second look; else false: nothing is written.
  */
 bool lumap_put_plain_table(lumap_encoder *e, const lumap_table *table, const lumap_step *step);
+
+/* The parts of a table that lies in the VM's memory and has been remembered; `flags` are META and SHARED as they go
+ * into its tag. */
+void lumap_put_parts_where_they_lie(lumap_encoder *e, const lumap_table *table, unsigned flags, bool fill,
+                                    const lumap_step *step);
+
+/* Pushes the encoder, as the state keeps it. [-0, +1] */
+void lumap_encoder_push(lumap_encoder *e);
 
 /* Stops the collector for the rest of the call that encodes. */
 void lumap_encoder_rest(lumap_encoder *e);

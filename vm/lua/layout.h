@@ -80,6 +80,18 @@ static inline bool lumap_slot_is_nil(const lumap_slot *slot) {
   return slot->bits == UINT64_MAX;
 }
 
+static inline bool lumap_slot_is_double(const lumap_slot *slot) {
+  return lumap_slot_type(slot) > LUMAP_SLOT_INTEGER_TYPE;
+}
+
+static inline bool lumap_slot_is_string(const lumap_slot *slot) {
+  return lumap_slot_type(slot) == LUMAP_SLOT_STRING_TYPE;
+}
+
+static inline bool lumap_slot_is_table(const lumap_slot *slot) {
+  return lumap_slot_type(slot) == LUMAP_SLOT_TABLE_TYPE;
+}
+
 static inline double lumap_slot_double(const lumap_slot *slot) {
   double number;
   memcpy(&number, &slot->bits, sizeof number);
@@ -147,6 +159,11 @@ static inline lumap_slot lumap_node_key(const lumap_node *node) {
 
 static inline lumap_slot *lumap_node_value(lumap_node *node) {
   return &node->value;
+}
+
+/* Is the node's key this string? */
+static inline bool lumap_node_is_of(const lumap_node *node, const void *text) {
+  return node->key.bits == (~(uint64_t)LUMAP_SLOT_STRING_TYPE << 47 | (uint64_t)(uintptr_t)text);
 }
 
 static inline bool lumap_table_is_fresh(const lumap_table *table) {
@@ -225,6 +242,18 @@ static inline bool lumap_slot_is_nil(const lumap_slot *slot) {
   return !(slot->type & 0x0F);
 }
 
+static inline bool lumap_slot_is_double(const lumap_slot *slot) {
+  return slot->type == 0x13;
+}
+
+static inline bool lumap_slot_is_string(const lumap_slot *slot) {
+  return (slot->type & 0x4F) == (LUMAP_SLOT_STRING_TYPE | LUMAP_SLOT_COLLECTABLE);
+}
+
+static inline bool lumap_slot_is_table(const lumap_slot *slot) {
+  return slot->type == (LUMAP_SLOT_TABLE_TYPE | LUMAP_SLOT_COLLECTABLE);
+}
+
 static inline double lumap_slot_double(const lumap_slot *slot) {
   return slot->value.number;
 }
@@ -300,6 +329,10 @@ static inline lumap_slot lumap_node_key(const lumap_node *node) {
 
 static inline lumap_slot *lumap_node_value(lumap_node *node) {
   return (lumap_slot *)node;
+}
+
+static inline bool lumap_node_is_of(const lumap_node *node, const void *text) {
+  return node->key.object == text && (node->key_type & 0x4F) == (LUMAP_SLOT_STRING_TYPE | LUMAP_SLOT_COLLECTABLE);
 }
 
 static inline bool lumap_table_is_fresh(const lumap_table *table) {
