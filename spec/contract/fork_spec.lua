@@ -341,7 +341,7 @@ for _, workers in ipairs(backends.worker_counts) do
           return i <= 50 and i or nil
         end
       end
-      for _, chunk in ipairs({ 1, 7, 10, 100, "auto", "guided" }) do
+      for _, chunk in ipairs(interpreter.sanitized and { 7, "auto" } or { 1, 7, 10, 100, "auto", "guided" }) do
         for _, items in ipairs({ parallel.range(1, 50), list, "source" }) do
           local function from()
             return items == "source" and source() or items

@@ -104,7 +104,7 @@ backends.each(function(with, backend)
     local before = census.snapshot()
     local own, theirs = heap(), pool:apply(heap)
     for _ = 1, 10 do
-      for i = 1, 250 do
+      for i = 1, backends.rounds(250) do
         call(i)
       end
       local own_now, theirs_now = heap(), pool:apply(heap)
@@ -122,7 +122,7 @@ backends.each(function(with, backend)
   it("a hundred pools leave threads, processes and descriptors as they were", function()
     parallel.map(square, { 1 }, with())
     local before = census.snapshot()
-    for i = 1, 100 do
+    for i = 1, backends.rounds(100) do
       local pool = parallel.pool(with())
       assert.equal(i * i, pool:apply(square, i))
       if i % 3 == 0 then

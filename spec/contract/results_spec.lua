@@ -346,7 +346,8 @@ end, backends.all)
 
 backends.each(function(with, backend)
   it("runs a million items through two workers, one message for few of them", function()
-    local n = 1000000
+    local million = backends.rounds(1000000)
+    local n = million
     local lengths = 0
     for _, length in parallel.imap(string.len, function()
       n = n - 1
@@ -354,7 +355,7 @@ backends.each(function(with, backend)
     end, with({ chunk = 50 })) do
       lengths = lengths + length
     end
-    assert.equal(1000000, lengths)
+    assert.equal(million, lengths)
   end)
 
   if backend ~= "fork" then

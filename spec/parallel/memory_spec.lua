@@ -190,7 +190,7 @@ backends.each(function(with, backend)
     it("leaves nothing behind but the pool", function()
       parallel.map(square, { 1 }, with({ memory_limit = LIMIT }))
       local before = census.snapshot()
-      for _ = 1, 20 do
+      for _ = 1, backends.rounds(20) do
         caught(parallel.map, hoard_at_7, parallel.range(1, 20), with({ memory_limit = LIMIT }))
       end
       -- The other of two workers may have started since.

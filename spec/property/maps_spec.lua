@@ -11,7 +11,7 @@ local parallel = require("parallel")
 local Random = require("spec.support.random")
 local seed = require("spec.support.seed")
 
-local ROUNDS = 40
+local ROUNDS = backends.rounds(40)
 
 --- Functions over numbers: some give several values, or none, or fail.
 local functions = {

@@ -24,8 +24,15 @@ backends.all = { "serial", "thread", "process", "fork" }
 
 --- One, two, and two that divide hardly anything; two of them where everything takes several times as long.
 backends.worker_counts = interpreter.sanitized and { 2, 5 } or { 1, 2, 5, 13 }
+--- `n` rounds of what is done many times, a fifth of them where everything takes several times as long.
+---@param n integer
+---@return integer rounds
+function backends.rounds(n)
+  return interpreter.sanitized and math.ceil(n / 5) or n
+end
+
 --- Copies of this process are made anew for each call, so one size is enough here; fork_spec has them all.
-local copy_counts = { 5 }
+local copy_counts = { interpreter.sanitized and 2 or 5 }
 
 local function options_maker(backend, workers)
   return function(more)
