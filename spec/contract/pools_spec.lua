@@ -446,6 +446,34 @@ describe("a program that ends", function()
         )
       end)
 
+      it("with a finalizer that uses a pool which was finalized before it", function()
+        assert_ends(
+          [[
+            local pool
+            local function finally()
+              for _, verb in ipairs { "map", "close", "join", "stats" } do
+                local ok, reason = pcall(pool[verb], pool, math.sqrt, { 4 })
+                print(verb, ok, tostring(reason):find("the pool was collected", 1, true) == 1)
+              end
+            end
+            if jit then
+              kept = newproxy(true)
+              getmetatable(kept).__gc = finally
+            else
+              kept = setmetatable({}, { __gc = finally })
+            end
+            pool = parallel.pool()
+            pool:map(math.sqrt, { 1 })
+          ]],
+          environment,
+          {
+            stdout = "map\tfalse\ttrue\nclose\tfalse\ttrue\njoin\tfalse\ttrue\nstats\tfalse\ttrue\n",
+            stderr = "",
+            code = 0,
+          }
+        )
+      end)
+
       it("with work that nobody waits for", function()
         assert_ends(
           [[

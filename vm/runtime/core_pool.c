@@ -39,8 +39,11 @@ typedef struct job_object {
 
 /* ---- pools -------------------------------------------------------------------------------------------------- */
 
+/* Finalizers can reach a pool that was finalized before them. */
 static lumap_pool *check_pool(lua_State *L) {
-  return ((pool_object *)luaL_checkudata(L, 1, pool_type))->pool;
+  lumap_pool *pool = ((pool_object *)luaL_checkudata(L, 1, pool_type))->pool;
+  if (!pool) lumap_raise(L, "the pool was collected (a finalizer that runs later cannot use it)");
+  return pool;
 }
 
 static int pool_collect(lua_State *L) {
@@ -189,8 +192,10 @@ static int pool_join(lua_State *L) {
   return 0;
 }
 
+/* is_idle() -> true when nothing is queued or runs; false for a pool that was collected */
 static int pool_is_idle(lua_State *L) {
-  lua_pushboolean(L, lumap_pool_is_idle(check_pool(L)));
+  const pool_object *self = luaL_checkudata(L, 1, pool_type);
+  lua_pushboolean(L, self->pool && lumap_pool_is_idle(self->pool));
   return 1;
 }
 
