@@ -133,6 +133,9 @@ void lumap_log_finish(lua_State *L, int scope);
 
 /* ---- decoding ----------------------------------------------------------------------------------------------- */
 
+typedef struct lumap_known_shape lumap_known_shape;
+enum { LUMAP_SHAPES_AT_HAND = 32 };
+
 typedef struct lumap_decoder {
   lua_State *L;
   lumap_reader in;
@@ -145,9 +148,10 @@ typedef struct lumap_decoder {
   int shapes;  /* stack index of the list of shapes; nil until the first is met */
   int texts;   /* stack index of slot + 1 -> string; nil until the first is met */
   uint32_t shape_count;
-  uint32_t shape_number, shape_keys; /* the shape of the last record, and how many keys it has; 0: none */
-  const void *shape;
-  bool direct; /* tables are written where they lie (lua/layout.h) */
+  const lumap_known_shape *at_hand[LUMAP_SHAPES_AT_HAND]; /* the first of them */
+  const lumap_table *text_table;                          /* the list at `texts`, where the layout is known */
+  uint64_t others;                                        /* values that were read by other ways than where they lie */
+  bool direct;                                            /* tables are written where they lie (lua/layout.h) */
   unsigned flags;
   unsigned depth;
   uint64_t deferred; /* tables announced and not filled yet */

@@ -212,6 +212,7 @@ static void get_text(lumap_decoder *d) {
   if (!bytes) lumap_decoder_bad(d, "a string expected");
   if (lua_isnil(d->L, d->texts)) {
     lua_createtable(d->L, UINT8_MAX + 1, 0);
+    if (d->direct) d->text_table = lua_topointer(d->L, -1);
     lua_replace(d->L, d->texts);
   }
   lua_pushlstring(d->L, bytes, size);

@@ -2,7 +2,7 @@
  *
  * encoder.h - the codec's own parts, not for others. Of the encoder: encode.c (values), met.c (what was met),
  * encode_table.c and encode_direct.c (what is in a table), function.c, log.c, cdata.c, additions.c. Of the decoder:
- * decode.c, decode_table.c, function.c, cdata.c.
+ * decode.c, decode_table.c, decode_direct.c, function.c, cdata.c.
  */
 #ifndef LUMAP_CODEC_ENCODER_H
 #define LUMAP_CODEC_ENCODER_H
@@ -227,14 +227,48 @@ static inline unsigned lumap_sink_tag(const lumap_encoder *e, unsigned tag) {
   return e->sink.is_log ? tag | LUMAP_SHARED : tag;
 }
 
-/* ---- the decoder's own parts, shared by decode.c, decode_table.c and function.c ---- */
+/* ---- the decoder's own parts ---- */
 
 /* Reads a table whose tag, TABLE or PACKED, has been read. With `fill` the table is on top already, else it is pushed.
- * Returns where it lies. */
-const lumap_table *lumap_get_table(lumap_decoder *d, unsigned tag, bool fill, uint64_t offset);
+ */
+void lumap_get_table(lumap_decoder *d, unsigned tag, bool fill, uint64_t offset);
 
-/* Reads a record whose tag has been read; pushes the table, and returns where it lies. */
-const lumap_table *lumap_get_record(lumap_decoder *d, unsigned tag, uint64_t offset);
+/* Reads a record whose tag has been read; pushes the table. */
+void lumap_get_record(lumap_decoder *d, unsigned tag, uint64_t offset);
+
+/* The same two where the layout is known: the body of the table on top, and a record. */
+void lumap_get_body_where_it_lies(lumap_decoder *d);
+void lumap_get_record_where_it_lies(lumap_decoder *d, unsigned tag);
+
+/* Reads pairs, to their END, into the table on top. [-0, +0] */
+void lumap_get_pairs(lumap_decoder *d);
+
+/* Reads the metatable of the table on top. [-0, +0] */
+void lumap_get_metatable(lumap_decoder *d);
+
+/* Room for what is announced, but for no more values than there are bytes: not in this table, nor in all of the
+ * message. A value takes a byte at least, so true claims are never cut. */
+int lumap_decoder_room(lumap_decoder *d, uint64_t wanted);
+
+/* What a reader knows of a shape: a userdata in its list of shapes. Where the layout is known a table that was made for
+ * this many keys gets them by a copy of its nodes. */
+struct lumap_known_shape {
+  uint32_t number, count; /* keys */
+  uint32_t node_count, free;
+  bool chained;     /* as lumap_table_get_nodes has it */
+  uint8_t places[]; /* node of each key; behind them, at the next multiple of eight, the nodes */
+};
+
+static inline lumap_node *lumap_shape_nodes(const lumap_known_shape *shape) {
+  uintptr_t end = (uintptr_t)(shape->places + shape->count);
+  return (lumap_node *)((end + 7) & ~(uintptr_t)7);
+}
+
+/* Reads the number of a shape, and the shape if it is a new one. Good as long as the decoder. [-0, +0] */
+const lumap_known_shape *lumap_get_shape(lumap_decoder *d);
+
+/* Pushes key `k` of the shape. [-0, +1] */
+void lumap_push_shape_key(lumap_decoder *d, const lumap_known_shape *shape, uint32_t k);
 
 /* Reads a function whose tag has been read; pushes it. */
 void lumap_get_function(lumap_decoder *d, unsigned tag, uint64_t offset);

@@ -70,14 +70,19 @@ static bool nodes_fit(lua_State *L, int index, size_t keys) {
 }
 
 static const char *const names[] = {"alpha", "beta", "gamma", "__index", "epsilon"};
-enum { NAMES = 5 };
+enum { NAMES = 5, NODES = 8 };
 
 /* What is stored past the API is what the API finds, and the table grows as any other does. */
 static bool copies_fit(lua_State *L, int model) {
   int copy;
+  lumap_node nodes[NODES];
+  uint32_t free;
+  bool chained;
+  lumap_table_get_nodes(lua_topointer(L, model), nodes, &free, &chained);
   lua_createtable(L, 0, NAMES);
   copy = lua_gettop(L);
-  if (!lumap_table_copy_keys((lumap_table *)(uintptr_t)lua_topointer(L, copy), lua_topointer(L, model))) return false;
+  if (lumap_table_node_count(lua_topointer(L, copy)) != NODES) return false;
+  lumap_table_set_nodes((lumap_table *)(uintptr_t)lua_topointer(L, copy), nodes, NODES, free, chained);
   lua_pushnil(L);
   if (lua_next(L, copy)) return false;
   for (size_t i = 0; i < lumap_table_node_count(lua_topointer(L, copy)); i++) {
@@ -96,6 +101,19 @@ static bool copies_fit(lua_State *L, int model) {
     lua_pop(L, 1);
   }
   return true;
+}
+
+/* The end of the stack moves by a slot with each value, which lies in that. */
+static bool stack_fits(lua_State *L) {
+  const lumap_slot *slot = *lumap_stack_top(L);
+  bool result;
+  lua_pushnumber(L, 2.5);
+  result = *lumap_stack_top(L) == slot + 1 && slot_holds(L, slot, -1);
+  if (result)
+    lumap_stack_drop(L);
+  else
+    lua_pop(L, 1);
+  return result && *lumap_stack_top(L) == slot;
 }
 
 /* [-0, +0]: true when everything is where the header says. */
@@ -122,9 +140,9 @@ static bool fits(lua_State *L) {
     lua_setfield(L, record, names[i]);
   }
   lua_pushliteral(L, "short");
-  result = text_fits(L, values + 2) && text_fits(L, -1) &&
+  result = stack_fits(L) && text_fits(L, values + 2) && text_fits(L, -1) &&
            header_fits(L, lua_topointer(L, table), lua_topointer(L, metatable), 5, 1) &&
-           header_fits(L, lua_topointer(L, record), NULL, 0, 8) && list_fits(L, table, 5, values) &&
+           header_fits(L, lua_topointer(L, record), NULL, 0, NODES) && list_fits(L, table, 5, values) &&
            nodes_fit(L, record, NAMES) && copies_fit(L, record);
   lua_settop(L, values - 1);
   return result;
@@ -167,24 +185,19 @@ bool lumap_layout_use(lua_State *L, bool wanted) {
 
 /* ---- keys --------------------------------------------------------------------------------------------------- */
 
-/* Nodes are chained by address in LuaJIT, by distance in 5.4; both fill them from the end down to `free_top`. A key set
-   this way may name a metamethod, so none is known to be absent. */
-bool lumap_table_copy_keys(lumap_table *table, const lumap_table *model) {
-  size_t count = lumap_table_node_count(model);
-  if (lumap_table_node_count(table) != count || count < 2) return false;
+/* Nodes are chained by address in LuaJIT, which becomes the node's number, from 1; by distance in 5.4. Both fill them
+   from the end down to `free_top`. */
+void lumap_table_get_nodes(const lumap_table *table, lumap_node *nodes, uint32_t *free, bool *chained) {
+  size_t count = lumap_table_node_count(table);
+  *free = (uint32_t)(table->free_top - table->nodes);
+  *chained = false;
+  memcpy(nodes, table->nodes, count * sizeof *nodes);
   for (size_t i = 0; i < count; i++) {
-    const lumap_node *from = &model->nodes[i];
-    lumap_node *to = &table->nodes[i];
+    lumap_slot_set_nil(lumap_node_value(&nodes[i]));
 #if LUMAP_VM_IS_LUAJIT
-    to->key = from->key;
-    to->next = from->next ? table->nodes + (from->next - model->nodes) : NULL;
-#else
-    to->key = from->key;
-    to->key_type = from->key_type;
-    to->next = from->next;
+    if (!nodes[i].next) continue;
+    nodes[i].next = (lumap_node *)(uintptr_t)(nodes[i].next - table->nodes + 1);
+    *chained = true;
 #endif
   }
-  table->free_top = table->nodes + (model->free_top - model->nodes);
-  lumap_table_forget_absent(table);
-  return true;
 }

@@ -62,6 +62,9 @@ typedef struct lumap_text {
 
 enum { LUMAP_SLOT_TABLE_TYPE = 11, LUMAP_SLOT_STRING_TYPE = 4, LUMAP_SLOT_INTEGER_TYPE = 13 };
 
+/* Where a lua_State holds the end of its stack. */
+enum { LUMAP_STACK_TOP = 40 };
+
 /* The number of the type: what LuaJIT stores inverted. Doubles are above LUMAP_SLOT_INTEGER_TYPE. */
 static inline uint32_t lumap_slot_type(const lumap_slot *slot) {
   return ~(uint32_t)((int64_t)slot->bits >> 47);
@@ -218,6 +221,8 @@ typedef struct lumap_text {
 
 enum { LUMAP_SLOT_TABLE_TYPE = 5, LUMAP_SLOT_STRING_TYPE = 4, LUMAP_SLOT_COLLECTABLE = 0x40 };
 
+enum { LUMAP_STACK_TOP = 16 };
+
 static inline lumap_slot_kind lumap_slot_kind_of(const lumap_slot *slot) {
   switch (slot->type) {
   case 0x01:
@@ -371,6 +376,20 @@ static inline void lumap_table_set_number(const lumap_table *table, uintptr_t nu
   ((lumap_table *)(uintptr_t)table)->gc_list = (void *)number;
 }
 
+static inline lumap_slot **lumap_stack_top(lua_State *L) {
+  return (lumap_slot **)((char *)L + LUMAP_STACK_TOP);
+}
+
+/* The value on top, which must be a string or a table: where it lies. */
+static inline void *lumap_stack_object(lua_State *L) {
+  return lumap_slot_object(*lumap_stack_top(L) - 1);
+}
+
+/* lua_pop of one value. */
+static inline void lumap_stack_drop(lua_State *L) {
+  --*lumap_stack_top(L);
+}
+
 /* An integer as the VM keeps it; false where only the C API can make it (LuaJIT beyond 2^53). */
 static inline bool lumap_slot_put_integer(lumap_slot *slot, int64_t integer) {
 #if LUMAP_VM_IS_LUAJIT
@@ -415,8 +434,21 @@ static inline void lumap_slot_push(lua_State *L, int index, lumap_slot *scratch,
  * [-0, +0] */
 bool lumap_layout_use(lua_State *L, bool wanted);
 
-/* Makes `table`, fresh from lua_createtable with room for `count` pairs and empty, hold the keys of `model`, which was
- * made the same way; their values are nil. False, and nothing done, when the two are not alike. */
-bool lumap_table_copy_keys(lumap_table *table, const lumap_table *model);
+/* Copies the nodes of a table without their values, so that other tables get the same keys: `*free` tells how many of
+ * the nodes the table had not used, `*chained` whether nodes lead to each other by address. */
+void lumap_table_get_nodes(const lumap_table *table, lumap_node *nodes, uint32_t *free, bool *chained);
+
+/* Gives them to a table, fresh from lua_createtable, that has as many nodes and no keys. Their values are nil. */
+static inline void lumap_table_set_nodes(lumap_table *table, const lumap_node *nodes, size_t count, uint32_t free,
+                                         bool chained) {
+  memcpy(table->nodes, nodes, count * sizeof *nodes);
+#if LUMAP_VM_IS_LUAJIT
+  for (size_t i = 0; chained && i < count; i++)
+    if (nodes[i].next) table->nodes[i].next = table->nodes + ((uintptr_t)nodes[i].next - 1);
+#else
+  (void)chained;
+#endif
+  table->free_top = table->nodes + free;
+}
 
 #endif
