@@ -93,7 +93,8 @@ local warm_by_init = setmetatable({}, { __mode = "k" })
 --- Ends the warm pools that nobody uses: a process with threads cannot be copied.
 local function end_unused(pools)
   for key, pool in pairs(pools) do
-    if pool.backend ~= "serial" and not next(state_of(pool).open) and pool.core:is_idle() then
+    -- Idle first: that is false for a pool that has been collected, but whose entry the collector has not removed yet.
+    if pool.backend ~= "serial" and pool.core:is_idle() and not next(state_of(pool).open) then
       pools[key] = nil
       pool:close()
       pool:join()

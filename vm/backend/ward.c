@@ -182,7 +182,7 @@ bool lumap_ward_is_busy(lumap_ward *ward) {
 static void set_doom(lumap_ward *ward, lumap_doom doom, uint64_t now_ns) {
   uint64_t grace_ms = doom == LUMAP_DOOM_STOP ? STOP_GRACE_MS : doom == LUMAP_DOOM_DEADLINE ? DEADLINE_GRACE_MS : 0;
   ward->doom = doom;
-  ward->doomed_index = atomic_load_explicit(&ward->control.index, memory_order_relaxed);
+  ward->doomed_index = atomic_load_explicit(&ward->control.index, memory_order_acquire);
   ward->next_signal_ns = now_ns + grace_ms * NS_PER_MS;
   ward->pause_ns = FIRST_PAUSE_MS * NS_PER_MS;
   ward->give_up_ns = now_ns + GIVE_UP_MS * NS_PER_MS;
@@ -250,7 +250,7 @@ static lumap_task *make_standin(lumap_ward *ward) {
   } else if (ward->doom == LUMAP_DOOM_DEADLINE) {
     lumap_task_fail_deadline(standin, ward->number, ward->doomed_index);
   } else {
-    uint64_t index = atomic_load_explicit(&ward->control.index, memory_order_relaxed);
+    uint64_t index = atomic_load_explicit(&ward->control.index, memory_order_acquire);
     lumap_task_fail_died(standin, ward->number, index, 0, -1);
     lumap_error_set(&standin->error, LUMAP_E_WORKER,
                     "worker %d (a thread) could not be stopped in item %llu and was given up", ward->number,

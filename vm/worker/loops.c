@@ -9,6 +9,12 @@
 #include "runtime/shared.h"
 #include "worker/task_api.h"
 
+/* Release: if this worker is given up in the item, whoever reads its number sees what the ones before it stored in
+   shared memory. */
+static void tell_index(lumap_control *control, uint64_t index) {
+  atomic_store_explicit(&control->index, index, memory_order_release);
+}
+
 /* begin(control, call, index) -> stop: item `index` runs from now on, or (true) shall not begin. */
 static int loop_begin(lua_State *L) {
   lumap_control *control = lua_touserdata(L, 1);
@@ -17,7 +23,7 @@ static int loop_begin(lua_State *L) {
     lua_pushboolean(L, 1);
     return 1;
   }
-  atomic_store_explicit(&control->index, index, memory_order_relaxed);
+  tell_index(control, index);
   lua_pushboolean(L, 0);
   return 1;
 }
@@ -72,7 +78,7 @@ static void set_items(lua_State *L, number_loop *loop, int index, const char *ki
 /* Item k runs from now on; false: it shall not. */
 static bool begin_item(const number_loop *loop, uint64_t k) {
   if (lumap_control_is_stopped(loop->control, loop->call, loop->first + k)) return false;
-  atomic_store_explicit(&loop->control->index, loop->first + k, memory_order_relaxed);
+  tell_index(loop->control, loop->first + k);
   return true;
 }
 
