@@ -238,10 +238,10 @@ describe("a buffer", function()
 
   it("that nobody uses is gone", function()
     -- More than this process may have open, and more bytes than it shall ever hold.
-    for _ = 1, 3000 do
+    for _ = 1, backends.rounds(3000) do
       parallel.buffer("double", 1)[1] = 1
     end
-    for _ = 1, 200 do
+    for _ = 1, backends.rounds(200) do
       parallel.buffer("uint8", 32 * 2 ^ 20):fill(1)
     end
   end)

@@ -103,7 +103,7 @@ backends.each(function(with, backend)
     call(1)
     local before = census.snapshot()
     local own, theirs = heap(), pool:apply(heap)
-    for _ = 1, 10 do
+    for _ = 1, backends.rounds(10) do
       for i = 1, backends.rounds(250) do
         call(i)
       end

@@ -22,8 +22,8 @@ backends.names = { "serial", "thread", "process" }
 --- All, for suites that use the module's own verbs alone.
 backends.all = { "serial", "thread", "process", "fork" }
 
---- One, two, and two that divide hardly anything; two of them where everything takes several times as long.
-backends.worker_counts = interpreter.sanitized and { 2, 5 } or { 1, 2, 5, 13 }
+--- One, two, and two that divide hardly anything; one of these where everything takes several times as long.
+backends.worker_counts = interpreter.sanitized and { 5 } or { 1, 2, 5, 13 }
 --- `n` rounds of what is done many times, a fifth of them where everything takes several times as long.
 ---@param n integer
 ---@return integer rounds
