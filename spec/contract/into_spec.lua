@@ -121,7 +121,7 @@ backends.each_size(function(with, backend)
         wanted[12] = -1
         assert.same(wanted, numbers(results))
       end
-      local list, texts, floats, at = {}, {}, {}, 0
+      local list, texts, floats = {}, {}, {}
       for i = 1, 11 do
         list[i], texts[i], floats[i] = i, tostring(i), i + 0.0
       end
@@ -133,7 +133,7 @@ backends.each_size(function(with, backend)
         check(texts, function(text)
           return tonumber(text) ^ 2
         end, { chunk = chunk })
-        at = 0
+        local at = 0
         check(function()
           at = at + 1
           return at <= 11 and at or nil
