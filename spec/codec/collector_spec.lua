@@ -141,6 +141,22 @@ describe("the collector", function()
     assert.equal(0, cycles)
   end)
 
+  it("does not walk a small heap for each big message", function()
+    local big = {}
+    for i = 1, 20000 do
+      big[i] = { i, "text" }
+    end
+    local bytes = codec.encode(big)
+    big = nil
+    local cycles = count_cycles(function()
+      for _ = 1, 40 do
+        codec.decode(bytes)
+      end
+    end)
+    assert.is_nil(big)
+    assert.is_true(cycles <= 10, cycles .. " cycles")
+  end)
+
   it("collects what messages leave behind, when nothing else does", function()
     local big = {}
     for i = 1, 1000 do

@@ -197,6 +197,17 @@ ALWAYS_INLINE cursor get_body(lumap_decoder *d, cursor at, const lumap_table *ta
   return resume(d);
 }
 
+/* Pushes a table with room for what is announced, as lumap_decoder_room grants it. */
+static inline void push_table(lumap_decoder *d, uint64_t list, unsigned pairs) {
+  if (list < INT32_MAX / 2 && list + pairs <= d->room && list + pairs <= lumap_reader_left(&d->in)) {
+    d->room -= list + pairs;
+    lua_createtable(d->L, (int)list, (int)pairs);
+  } else {
+    int granted = lumap_decoder_room(d, list);
+    lua_createtable(d->L, granted, lumap_decoder_room(d, pairs));
+  }
+}
+
 /* Reads the table whose tag is at `at`; pushes it. */
 static cursor get_table(lumap_decoder *d, cursor at, unsigned tag) {
   uint64_t offset = d->base + (uint64_t)(at - d->in.data), list;
@@ -211,7 +222,7 @@ static cursor get_table(lumap_decoder *d, cursor at, unsigned tag) {
     pairs = lumap_get_u8(&d->in);
     lumap_decoder_check(d);
   }
-  lua_createtable(d->L, lumap_decoder_room(d, list), lumap_decoder_room(d, pairs));
+  push_table(d, list, pairs);
   if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
   at = get_body(d, resume(d), lumap_stack_object(d->L));
   if (!(tag & LUMAP_META)) return at;

@@ -373,29 +373,28 @@ static inline cursor put_pair(lumap_encoder *e, cursor at, const lumap_slot *key
 /* How far ahead objects are fetched into the cache: those of a big list are rarely there. */
 enum { AHEAD = 6 };
 
-/* The list values, until the first nil: `*done` of them. */
-ALWAYS_INLINE cursor put_list(lumap_encoder *e, cursor at, const lumap_table *table, size_t *done,
+/* The first `last` list values, until the first nil: `*done` of them. */
+ALWAYS_INLINE cursor put_list(lumap_encoder *e, cursor at, const lumap_table *table, size_t last, size_t *done,
                               lumap_slot_step *here) {
-  size_t room, number;
-  const lumap_slot *list = lumap_table_list(table, &room), *slot, *end = list + room;
-  for (slot = list; slot < end && !lumap_slot_is_nil(slot); slot++) {
+  size_t room, i;
+  const lumap_slot *list = lumap_table_list(table, &room);
+  for (i = 0; i < last; i++) {
     cursor behind;
     lumap_slot key = {0};
-    if (slot + AHEAD < end) lumap_slot_prefetch(slot + AHEAD);
+    if (i + AHEAD < last) lumap_slot_prefetch(&list[i + AHEAD]);
     at = make_room(e, at);
-    behind = put_simple(e, at, slot);
+    behind = put_simple(e, at, &list[i]);
     if (behind) {
       at = behind;
       continue;
     }
-    number = (size_t)(slot - list);
-    lumap_slot_put_integer(&key, (int64_t)number + 1);
-    at = put_composite(e, at, slot, &key, here);
+    if (lumap_slot_is_nil(&list[i])) break;
+    lumap_slot_put_integer(&key, (int64_t)i + 1);
+    at = put_composite(e, at, &list[i], &key, here);
     list = lumap_table_list(table, &room);
-    slot = list + number;
-    end = list + room;
+    if (room < last) last = room;
   }
-  *done = (size_t)(slot - list);
+  *done = i;
   return at;
 }
 
@@ -496,7 +495,7 @@ ALWAYS_INLINE cursor put_parts(lumap_encoder *e, cursor at, const lumap_table *t
   }
   hint_at = (size_t)(at - e->sink.out->data);
   *at++ = 0;
-  if (!done) at = put_list(e, at, table, &done, &here);
+  if (!done) at = put_list(e, at, table, last, &done, &here);
   if (done < last || zero || has_nodes(table, lumap_table_node_count(table)))
     at = put_pairs(e, at, table, done, hint_at, &here);
   at = make_room(e, at);

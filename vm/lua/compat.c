@@ -148,7 +148,7 @@ void lumap_warnings_start(lua_State *L) {
 }
 
 /* A cycle is one step: when it has been asked for, the next allocation of the program's own does all of it. */
-void lumap_collector_limit(lua_State *L) {
+static void prepare_for_limit(lua_State *L) {
   lua_gc(L, LUA_GCSETSTEPMUL, 0);
 }
 
@@ -300,7 +300,7 @@ void lumap_warnings_start(lua_State *L) {
 }
 
 /* Generations would keep what was garbage before memory got short. */
-void lumap_collector_limit(lua_State *L) {
+static void prepare_for_limit(lua_State *L) {
   lua_gc(L, LUA_GCINC, 0, 400, 0);
 }
 
@@ -378,10 +378,13 @@ int lumap_standard_file(lua_State *L, int index) {
    by an object that lives for one cycle. */
 typedef struct pacing {
   bool cycled;
-  double promised_kb; /* 0: not known */
+  bool limited;       /* memory is: nothing may wait */
+  double left_kb;     /* what the last cycle left */
+  double promised_kb; /* what there may be before the next one is due; 0: not known */
   double stopped_kb;  /* what there was when the collector was stopped */
   double least_kb;    /* the least of these since the promise was made */
-  double owed_kb;     /* what was made while it was, and has not driven it on */
+  double made_kb;     /* what was made the last time that it was */
+  double owed_kb;     /* what was made so, and has not driven it on */
 } pacing;
 
 static const char pacing_key, witness_key;
@@ -419,6 +422,12 @@ void lumap_collector_pace(lua_State *L) {
   lua_pop(L, 1);
 }
 
+void lumap_collector_limit(lua_State *L) {
+  pacing *self = pacing_of(L);
+  if (self) self->limited = true;
+  prepare_for_limit(L);
+}
+
 static double memory_kb(lua_State *L) {
   return lua_gc(L, LUA_GCCOUNT, 0) + lua_gc(L, LUA_GCCOUNTB, 0) / 1024.0;
 }
@@ -427,6 +436,15 @@ static int pause_percent(lua_State *L) {
   int percent = lua_gc(L, LUA_GCSETPAUSE, 200);
   lua_gc(L, LUA_GCSETPAUSE, percent);
   return percent;
+}
+
+/* A heap that is small beside the messages must not be walked for each of them: a cycle is for some at least. */
+enum { MESSAGES_A_CYCLE = 8, MOST_SLACK_KB = 8192 };
+
+static double due_kb(const pacing *self) {
+  double slack = self->limited ? 0 : MESSAGES_A_CYCLE * self->made_kb;
+  double other = self->left_kb + (slack < MOST_SLACK_KB ? slack : MOST_SLACK_KB);
+  return other > self->promised_kb ? other : self->promised_kb;
 }
 
 bool lumap_collector_stop(lua_State *L) {
@@ -438,6 +456,7 @@ bool lumap_collector_stop(lua_State *L) {
     if (self->least_kb == 0 || self->stopped_kb < self->least_kb) self->least_kb = self->stopped_kb;
     if (self->cycled || self->promised_kb == 0) {
       self->promised_kb = self->least_kb * pause_percent(L) / 100;
+      self->left_kb = self->least_kb;
       self->least_kb = self->stopped_kb;
     }
     self->cycled = false;
@@ -452,12 +471,13 @@ void lumap_collector_restore(lua_State *L, bool was_running) {
   if (!was_running) return;
   self = pacing_of(L);
   now_kb = self ? memory_kb(L) : 0;
-  if (self && self->promised_kb > now_kb) {
-    restart_later(L, self->promised_kb - now_kb);
+  if (self) self->made_kb = now_kb > self->stopped_kb ? now_kb - self->stopped_kb : 0;
+  if (self && due_kb(self) > now_kb) {
+    restart_later(L, due_kb(self) - now_kb);
     return;
   }
   lua_gc(L, LUA_GCRESTART, 0);
-  if (self && now_kb > self->stopped_kb) self->owed_kb += now_kb - self->stopped_kb;
+  if (self) self->owed_kb += self->made_kb;
 }
 
 /* What is made while the collector rests would have driven it on. A program that makes most of its garbage at such

@@ -404,10 +404,16 @@ static inline bool lumap_slot_put_integer(lumap_slot *slot, int64_t integer) {
 /* What counts as an integer among doubles of this VM: see lumap_is_integer. */
 static inline bool lumap_double_is_integer(double number, int64_t *integer) {
 #if LUMAP_VM_IS_LUAJIT
-  uint64_t bits;
+  /* With this added, an integer of 32 bits is in the lowest bits of the sum. */
+  double sum = number + 6755399441055744.0, back;
+  uint64_t bits, sum_bits, back_bits;
+  memcpy(&bits, &number, sizeof bits);
+  memcpy(&sum_bits, &sum, sizeof sum_bits);
+  back = (double)(int32_t)sum_bits;
+  memcpy(&back_bits, &back, sizeof back_bits);
+  if (back_bits == bits) return *integer = (int32_t)sum_bits, true;
   if (!(number >= -9007199254740992.0 && number <= 9007199254740992.0)) return false;
   *integer = (int64_t)number;
-  memcpy(&bits, &number, sizeof bits);
   return (double)*integer == number && bits != UINT64_C(0x8000000000000000);
 #else
   (void)number;
