@@ -14,6 +14,7 @@ local programs = {
   ["host_test" .. suffix] = "liblumap (a host with threads and processes)",
   ["embed_test" .. suffix] = "liblumap in a busy host (threads, processes)",
   alloc_test = "vm/alloc (one heap, and heaps on threads)",
+  shared_test = "vm/shared (memory and channels of threads and processes)",
   os_test = "vm/os (clocks, threads, processes)",
   backend_test = "vm/backend (serial, threads, processes)",
 }

@@ -142,6 +142,17 @@ function parallel.range(first, last, step) return require("parallel.source").ran
 ---@nodiscard
 function parallel.buffer(ctype, contents) return require("parallel.buffer").new(ctype, contents) end
 
+--- A queue of messages between all who have it, the caller and workers alike. A message is a value of any size that can
+--- cross, but not nil: tables are copied, functions come with what they reach and read the globals of who receives
+--- them, shared values stay shared (up to 64 in a message). `send` waits for room, `receive` for a message, for so many
+--- seconds or for ever. Who waits in an item is ended along with it. When a channel is closed, what was sent can still
+--- be received.
+--- Raises: wrong arguments.
+---@param capacity integer|nil messages that it holds at most, from 1 up (default 1024)
+---@return parallel.Channel
+---@nodiscard
+function parallel.channel(capacity) return require("parallel.channel").new(capacity) end
+
 --- An integer that all workers share.
 --- Raises: when the value is no integer within 2^53 either way.
 ---@param value integer|nil default 0

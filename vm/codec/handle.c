@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "codec/handle.h"
 
+#include "shared/channel.h"
+
 /* In the metatable of each handle, which nobody else can put there. */
 static const char handle_key;
 
@@ -161,6 +163,8 @@ void lumap_get_handle(lumap_decoder *d, unsigned tag, uint64_t offset) {
   }
   if (kind == LUMAP_HANDLE_BUFFER && !fits(&part, memory))
     lumap_decoder_bad(d, "a buffer that is not within its memory");
+  if (kind == LUMAP_HANDLE_CHANNEL && !lumap_channel_is(memory)) lumap_decoder_bad(d, "a channel that is none");
+  if (kind == LUMAP_HANDLE_COUNTER && memory->size < sizeof(int64_t)) lumap_decoder_bad(d, "a counter that is none");
   lumap_memory_acquire(memory);
   lumap_handle_push(L, (lumap_handle_kind)kind, memory, (lumap_element)part.type, part.offset, part.count);
   if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);

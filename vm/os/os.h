@@ -44,6 +44,12 @@ void lumap_event_signal_one(lumap_event *event);
  * passed, LUMAP_E_INTERRUPTED when a signal handler ran (installed with SA_RESTART or without). */
 lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns);
 
+/* The same for an event in memory that several processes have. A process that dies may take a signal along, or leave
+ * itself among the waiters: who waits must look for itself now and then. */
+void lumap_event_signal_shared(lumap_event *event);
+void lumap_event_signal_one_shared(lumap_event *event);
+lumap_status lumap_event_wait_shared(lumap_event *event, uint32_t key, uint64_t deadline_ns);
+
 /* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
 lumap_status lumap_sleep_until(uint64_t deadline_ns);
 
@@ -85,6 +91,10 @@ lumap_status lumap_shared_memory_map(int descriptor, size_t size, void **memory,
 /* What the descriptor leads to: its size, and two numbers that no other memory of this machine has as long as it is
  * there. False when it is no shared memory, or could shrink. */
 bool lumap_shared_memory_facts(int descriptor, size_t *size, uint64_t *device, uint64_t *inode);
+/* Makes it at least `size` bytes long; what is new is zeros. */
+lumap_status lumap_shared_memory_grow(int descriptor, size_t size, lumap_error *error);
+/* Gives pages back to the system; they read as zeros, for all. Whole pages. */
+void lumap_shared_memory_discard(int descriptor, size_t offset, size_t size);
 
 /* `size` zeroed bytes of this process's own, a multiple of the page size; NULL when there are none. `huge`: aligned to
  * huge pages, and made of them where the system allows it. */
@@ -95,6 +105,11 @@ void lumap_memory_unmap(void *memory, size_t size);
 void *lumap_memory_remap(void *memory, size_t old_size, size_t new_size);
 /* Gives whole pages back to the system; they stay mapped and read as zeros. */
 void lumap_memory_discard(void *memory, size_t size);
+
+/* A pair of sockets that carry messages in one direction, and descriptors with them: both close-on-exec and
+ * non-blocking.
+ */
+lumap_status lumap_pipe_open(int *in, int *out, lumap_error *error);
 
 /* A connected pair of stream sockets, both close-on-exec; ours non-blocking. */
 lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error);

@@ -47,22 +47,30 @@ extern char **environ;
  * An eventcount. The waiter counts itself in before the kernel compares `sequence` with the key, the signaller adds to
  * `sequence` before it looks at the count; both sequentially consistent, so at least one of them sees the other. */
 
-static void wake(lumap_event *event, int count) {
+static void wake(lumap_event *event, int count, int flags) {
   int saved = errno; /* a signal handler may call this */
   atomic_fetch_add(&event->sequence, 1);
-  if (atomic_load(&event->waiters)) syscall(SYS_futex, &event->sequence, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+  if (atomic_load(&event->waiters)) syscall(SYS_futex, &event->sequence, FUTEX_WAKE | flags, count, NULL, NULL, 0);
   errno = saved;
 }
 
 void lumap_event_signal(lumap_event *event) {
-  wake(event, INT_MAX);
+  wake(event, INT_MAX, FUTEX_PRIVATE_FLAG);
 }
 
 void lumap_event_signal_one(lumap_event *event) {
-  wake(event, 1);
+  wake(event, 1, FUTEX_PRIVATE_FLAG);
 }
 
-lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns) {
+void lumap_event_signal_shared(lumap_event *event) {
+  wake(event, INT_MAX, 0);
+}
+
+void lumap_event_signal_one_shared(lumap_event *event) {
+  wake(event, 1, 0);
+}
+
+static lumap_status wait_for_event(lumap_event *event, uint32_t key, uint64_t deadline_ns, int flags) {
   /* There is always a time limit, if one in centuries: without it the kernel restarts the call behind our back after
    * a handler that was installed with SA_RESTART, and with it it never does. */
   struct timespec limit;
@@ -73,7 +81,7 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
 
   atomic_fetch_add(&event->waiters, 1);
   if (atomic_load(&event->sequence) == key &&
-      syscall(SYS_futex, &event->sequence, FUTEX_WAIT_BITSET_PRIVATE, key, &limit, NULL, FUTEX_BITSET_MATCH_ANY) < 0) {
+      syscall(SYS_futex, &event->sequence, FUTEX_WAIT_BITSET | flags, key, &limit, NULL, FUTEX_BITSET_MATCH_ANY) < 0) {
     if (errno == ETIMEDOUT)
       status = LUMAP_E_TIMEOUT;
     else if (errno == EINTR)
@@ -82,6 +90,14 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
   atomic_fetch_sub(&event->waiters, 1);
   /* A signal that came together with the other two counts first. */
   return lumap_event_key(event) == key ? status : LUMAP_E_OK;
+}
+
+lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns) {
+  return wait_for_event(event, key, deadline_ns, FUTEX_PRIVATE_FLAG);
+}
+
+lumap_status lumap_event_wait_shared(lumap_event *event, uint32_t key, uint64_t deadline_ns) {
+  return wait_for_event(event, key, deadline_ns, 0);
 }
 
 /* ---- signal handlers ---- */
@@ -428,6 +444,18 @@ bool lumap_shared_memory_facts(int descriptor, size_t *size, uint64_t *device, u
   *device = (uint64_t)facts.st_dev;
   *inode = (uint64_t)facts.st_ino;
   return true;
+}
+
+lumap_status lumap_shared_memory_grow(int descriptor, size_t size, lumap_error *error) {
+  struct stat facts;
+  if (fstat(descriptor, &facts)) return lumap_error_system(error, errno, "cannot enlarge shared memory");
+  if (facts.st_size >= (off_t)size || ftruncate(descriptor, (off_t)size) == 0) return LUMAP_E_OK;
+  return lumap_error_system(error, errno, "cannot enlarge shared memory");
+}
+
+void lumap_shared_memory_discard(int descriptor, size_t offset, size_t size) {
+  /* It may fail: then the memory is kept. */
+  fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
 }
 
 /* ---- processes ---- */

@@ -146,6 +146,15 @@ int lumap_file_write(FILE *file, const void *data, size_t size, const atomic_boo
   return failure;
 }
 
+lumap_status lumap_pipe_open(int *in, int *out, lumap_error *error) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+    return lumap_error_system(error, errno, "cannot make a socket pair");
+  *in = pair[0];
+  *out = pair[1];
+  return LUMAP_E_OK;
+}
+
 lumap_status lumap_channel_open(int *ours, int *theirs, lumap_error *error) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))

@@ -58,14 +58,18 @@ static int core_event_wait(lua_State *L) {
   return 0;
 }
 
-/* cancelled() -> boolean: is the item that runs asked to end, or one that waits for it further down on this stack? */
-static int core_cancelled(lua_State *L) {
+bool lumap_core_is_cancelled(lumap_runtime *runtime) {
   bool stopped = false;
-  for (lumap_runtime *runtime = lumap_runtime_get(L); runtime && !stopped; runtime = runtime->outer)
+  for (; runtime && !stopped; runtime = runtime->outer)
     if (runtime->control)
       stopped = lumap_control_is_stopped(runtime->control, atomic_load(&runtime->control->call),
                                          atomic_load_explicit(&runtime->control->index, memory_order_relaxed));
-  lua_pushboolean(L, stopped);
+  return stopped;
+}
+
+/* cancelled() -> boolean: as lumap_core_is_cancelled */
+static int core_cancelled(lua_State *L) {
+  lua_pushboolean(L, lumap_core_is_cancelled(lumap_runtime_get(L)));
   return 1;
 }
 

@@ -20,9 +20,13 @@ void lumap_core_open_system(lua_State *L);
 void lumap_core_open_codec(lua_State *L);
 /* pool, and the methods of pools and jobs */
 void lumap_core_open_pool(lua_State *L);
-/* buffer, buffer_classes; counter, counter_class */
+/* buffer, buffer_classes and what maps over buffers need; counter, counter_class; channel, channel_class */
 void lumap_core_open_buffer(lua_State *L);
 void lumap_core_open_counter(lua_State *L);
+void lumap_core_open_channel(lua_State *L);
+
+/* Is the item that runs asked to end, or one that waits for it further down on this stack? */
+bool lumap_core_is_cancelled(lumap_runtime *runtime);
 
 /* In a worker's state: print, io.write and the method write of io.stdout and io.stderr write each call as a whole, and
  * have written it when they return. Before lumap_names_open. [-0, +0] */

@@ -27,19 +27,23 @@ static void collect_garbage(lua_State *L, lumap_runtime *runtime) {
   lua_gc(L, LUA_GCCOLLECT, 0);
 }
 
+void lumap_shared_count(lua_State *L, size_t size) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  if (runtime->shared_count >= PIECES_A_COLLECTION || runtime->shared_bytes >= BYTES_A_COLLECTION)
+    collect_garbage(L, runtime);
+  runtime->shared_count++;
+  runtime->shared_bytes += size;
+}
+
 lumap_memory *lumap_shared_open(lua_State *L, size_t size, const char *what) {
   lumap_runtime *runtime = lumap_runtime_get(L);
   lumap_error error = {LUMAP_E_OK, ""};
   lumap_memory *memory;
-  if (runtime->shared_count >= PIECES_A_COLLECTION || runtime->shared_bytes >= BYTES_A_COLLECTION)
-    collect_garbage(L, runtime);
-  if (lumap_memory_open(runtime->memories, size, what, &memory, &error) != LUMAP_E_OK) {
-    collect_garbage(L, runtime);
-    if (lumap_memory_open(runtime->memories, size, what, &memory, &error) != LUMAP_E_OK)
-      luaL_error(L, "%s", error.message);
-  }
-  runtime->shared_count++;
-  runtime->shared_bytes += size;
+  lumap_shared_count(L, size);
+  if (lumap_memory_open(runtime->memories, size, what, &memory, &error) == LUMAP_E_OK) return memory;
+  collect_garbage(L, runtime);
+  if (lumap_memory_open(runtime->memories, size, what, &memory, &error) != LUMAP_E_OK)
+    luaL_error(L, "%s", error.message);
   return memory;
 }
 

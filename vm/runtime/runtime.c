@@ -63,6 +63,7 @@ static int furnish(lua_State *L) {
   lumap_core_open_pool(L);
   lumap_core_open_buffer(L);
   lumap_core_open_counter(L);
+  lumap_core_open_channel(L);
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
   install_declarations(L);

@@ -60,9 +60,9 @@ static void forget(lumap_memory *memory) {
 
 static void memory_free(lumap_counted *self) {
   lumap_memory *memory = (lumap_memory *)self;
-  void *own = atomic_load(&memory->own);
+  lumap_memory_own *own = atomic_load(&memory->own);
   forget(memory);
-  if (own) memory->own_free(own);
+  if (own) own->free(own);
   lumap_shared_memory_close(memory->data, memory->size, -1);
   for (int i = 0; i < memory->descriptor_count; i++)
     close(memory->descriptors[i]);

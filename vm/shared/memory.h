@@ -25,6 +25,11 @@ enum { LUMAP_MEMORY_DESCRIPTORS = 3 };
 
 typedef struct lumap_memories lumap_memories;
 
+/* What those who know what lies in a memory need in this process: freed along with it. The first member of theirs. */
+typedef struct lumap_memory_own {
+  void (*free)(struct lumap_memory_own *self);
+} lumap_memory_own;
+
 typedef struct lumap_memory {
   lumap_counted counted; /* first: what lists of references hold */
   /* Fixed after open. */
@@ -32,10 +37,8 @@ typedef struct lumap_memory {
   size_t size;
   int descriptors[LUMAP_MEMORY_DESCRIPTORS]; /* the first is the file's */
   int descriptor_count;
-  uint64_t device, inode; /* what tells it from others */
-  /* What those who know what lies in it need in this process; freed along with it. */
-  _Atomic(void *) own;
-  void (*own_free)(void *own);
+  uint64_t device, inode;          /* what tells it from others */
+  _Atomic(lumap_memory_own *) own; /* NULL: nothing */
   /* Of memories that are known: under their lock. */
   lumap_memories *known;
   struct lumap_memory *next;
