@@ -116,6 +116,20 @@ describe("'auto'", function()
     assert.is_true(#sizes < 12, #sizes)
   end)
 
+  it("takes more at once where a chunk is a few numbers", function()
+    local function largest(most)
+      local size, observe = chunking.new("auto", 2, most)
+      local n = 1
+      for _ = 1, 20 do
+        observe(n, n * 1e-9)
+        n = size(1e8)
+      end
+      return n
+    end
+    assert.equal(16384, largest(nil))
+    assert.equal(chunking.MOST_IN_PLACE, largest(chunking.MOST_IN_PLACE))
+  end)
+
   it("sends dear items one by one, so that no worker has one too many", function()
     local efficiency, sizes = deal("auto", 5, costs_of(100, even(1)))
     assert.is_true(efficiency > 0.99, efficiency)

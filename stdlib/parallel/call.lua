@@ -115,7 +115,8 @@ function Call.start(pool, spec)
   -- A slow source is not waited for until a chunk of measured size is full.
   if policy_of_chunks == "auto" then self.patience = chunking.TARGET_SECONDS end
   if policy_of_chunks == "auto" and self.window == math.huge then policy_of_chunks = "guided" end
-  self.size, self.observe = chunking.new(policy_of_chunks, pool.workers)
+  local in_place = (plan.into or plan.mode == "each") and not source.list and not source.lazy
+  self.size, self.observe = chunking.new(policy_of_chunks, pool.workers, in_place and chunking.MOST_IN_PLACE or nil)
   if opts.timeout or opts.deadline then self.job:limits(opts.timeout, opts.deadline) end
   pool:know_call(self)
   local ok, message = pcall(write_log, self, spec.fn, opts)

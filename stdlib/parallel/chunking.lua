@@ -19,6 +19,8 @@ chunking.TARGET_SECONDS = 0.002
 local LEAST_SECONDS = 0.00005
 -- More than this does not pay (one chunk of numbers then fills a level-2 cache), and a stop would wait for it.
 local MOST = 16384
+-- The same where neither items nor results are sent, so that a chunk is a few numbers whatever its size.
+chunking.MOST_IN_PLACE = 2 ^ 20
 -- A chunk's share of what is left is 1 / (SHARE * workers).
 local SHARE = 2
 -- How many times as many items as in any chunk before.
@@ -30,14 +32,17 @@ local function clamp(size, most)
   return math.floor(size)
 end
 
---- `policy` is the option `chunk`, `workers` how many there are. The result is a function(left) -> size, where `left`
+--- `policy` is the option `chunk`, `workers` how many there are, `most` how many items a chunk may have (default: what
+--- pays for items that are sent). The result is a function(left) -> size, where `left`
 --- is how many items are left to send or nil when nobody knows; and one that is told of a finished chunk. `growing`: it
 --- would be larger if more were known, so it is better not to cut all that is left by it.
 ---@param policy integer|"auto"|"guided"
 ---@param workers integer
+---@param most integer|nil
 ---@return fun(left: integer|nil): integer, boolean|nil size and growing
 ---@return fun(items: integer, seconds: number) observe
-function chunking.new(policy, workers)
+function chunking.new(policy, workers, most)
+  most = most or MOST
   local seconds_an_item
   local largest = 0
 
@@ -57,7 +62,7 @@ function chunking.new(policy, workers)
   if type(policy) == "number" then return function() return policy end, observe end
 
   if policy == "guided" then
-    return function(left) return clamp(left and left / (SHARE * workers) or GROWTH * largest, MOST) end, observe
+    return function(left) return clamp(left and left / (SHARE * workers) or GROWTH * largest, most) end, observe
   end
 
   return function(left)
@@ -66,7 +71,7 @@ function chunking.new(policy, workers)
     local seconds = math.max(seconds_an_item, 1e-9)
     local wanted = chunking.TARGET_SECONDS / seconds
     if left then wanted = math.min(wanted, math.max(left / (SHARE * workers), LEAST_SECONDS / seconds)) end
-    return clamp(math.min(wanted, GROWTH * largest), MOST), wanted > GROWTH * largest
+    return clamp(math.min(wanted, GROWTH * largest), most), wanted > GROWTH * largest
   end, observe
 end
 
