@@ -7,6 +7,7 @@ require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
 local gates = require("spec.support.gates")
+local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
 local processes = require("spec.support.processes")
 
@@ -323,7 +324,10 @@ describe("a deadline", function()
       assert.is_true(gates.is_open(gate))
       assert.same({ 1, 2, 3, 4, -1, -1, -1, -1, -1 }, numbers(results))
       for i = 1, 9 do
-        assert.equal(i >= 5, errors[i] ~= nil, backend .. i)
+        -- Of a worker that does not end at once nobody knows how far it came; under a sanitizer none does.
+        if i >= 5 or not interpreter.sanitized then
+          assert.equal(i >= 5, errors[i] ~= nil, backend .. i)
+        end
       end
       gates.remove(gate)
     end

@@ -27,6 +27,11 @@ local classes, methods = core.buffer_classes()
 local numbers = {}
 for i = 1, #classes do numbers[classes[i][1]] = i - 1 end
 
+local buffer = {}
+
+-- With an ffi library: for each type, can a value be stored as it is? What this leaves out is looked at in C.
+buffer.is_plain = {}
+
 -- The least and the greatest integer of each type whose values are plain numbers.
 local ranges = {
   int8 = { -2 ^ 7, 2 ^ 7 - 1 }, int16 = { -2 ^ 15, 2 ^ 15 - 1 }, int32 = { -2 ^ 31, 2 ^ 31 - 1 },
@@ -37,21 +42,37 @@ local MOST_FLOAT = (2 - 2 ^ -23) * 2 ^ 127
 
 if has_ffi then
   local cast, istype, typeof = ffi.cast, ffi.istype, ffi.typeof
+  local is_plain = buffer.is_plain
   local NAN = 0 / 0
+
+  function is_plain.double(value) return type(value) == "number" end
+
+  function is_plain.float(value) return type(value) == "number" and value >= -MOST_FLOAT and value <= MOST_FLOAT end
+
+  for name, range in pairs(ranges) do
+    local lowest, highest = range[1], range[2]
+    is_plain[name] = function(value)
+      return type(value) == "number" and value >= lowest and value <= highest and floor(value) == value
+    end
+  end
+
+  for _, name in ipairs { "int64", "uint64" } do
+    local element = typeof(name .. "_t")
+    is_plain[name] = function(value) return istype(element, value) end
+  end
 
   --- Puts compiled access in the place of the C functions of a class. A class has functions of its own, so that nothing
   --- about the type is asked when they run.
   local function compile(name, class)
-    local ctype = (name == "double" or name == "float") and name or name .. "_t"
-    local element = typeof(ctype)
-    -- As lumap_handle begins (vm/codec/handle.h).
-    local header = typeof(("struct { %s *data; double count; } *"):format(ctype))
-    local slow_index, slow_newindex = class.__index, class.__newindex
     local is_float = name == "double" or name == "float"
+    -- As lumap_handle begins (vm/codec/handle.h).
+    local header = typeof(("struct { %s *data; double count; } *"):format(is_float and name or name .. "_t"))
+    local slow_index, slow_newindex = class.__index, class.__newindex
+    local can_store = is_plain[name]
 
-    function class.__index(buffer, key)
+    function class.__index(self, key)
       if type(key) == "number" then
-        local handle = cast(header, buffer)
+        local handle = cast(header, self)
         if key >= 1 and key <= handle.count and floor(key) == key then
           local value = handle.data[key - 1]
           -- The VM takes some NaNs for values of other types.
@@ -59,53 +80,27 @@ if has_ffi then
           return value
         end
       elseif key == "ptr" then
-        return cast(header, buffer).data
+        return cast(header, self).data
       end
       local method = rawget(methods, key)
       if method then return method end
-      return slow_index(buffer, key)
+      return slow_index(self, key)
     end
 
-    local range = ranges[name]
-    local lowest, highest
-    if range then
-      lowest, highest = range[1], range[2]
-    elseif name == "float" then
-      lowest, highest = -MOST_FLOAT, MOST_FLOAT
-    elseif name == "double" then
-      lowest, highest = -math.huge, math.huge
-    end
-
-    if lowest then
-      function class.__newindex(buffer, key, value)
-        if type(key) == "number" and type(value) == "number" then
-          local handle = cast(header, buffer)
-          if key >= 1 and key <= handle.count and floor(key) == key and value >= lowest and value <= highest and
-            (is_float or floor(value) == value) then
-            handle.data[key - 1] = value
-            return
-          end
+    function class.__newindex(self, key, value)
+      if type(key) == "number" and can_store(value) then
+        local handle = cast(header, self)
+        if key >= 1 and key <= handle.count and floor(key) == key then
+          handle.data[key - 1] = value
+          return
         end
-        return slow_newindex(buffer, key, value)
       end
-    else
-      function class.__newindex(buffer, key, value)
-        if type(key) == "number" and istype(element, value) then
-          local handle = cast(header, buffer)
-          if key >= 1 and key <= handle.count and floor(key) == key then
-            handle.data[key - 1] = value
-            return
-          end
-        end
-        return slow_newindex(buffer, key, value)
-      end
+      return slow_newindex(self, key, value)
     end
   end
 
   for i = 1, #classes do compile(classes[i][1], classes[i][2]) end
 end
-
-local buffer = {}
 
 local function list_types()
   local names = {}

@@ -43,7 +43,8 @@ local parallel = {
 ---@param items table|parallel.Buffer|function a list, parallel.range, a buffer, or a function that is pulled until it
 --- gives nil
 ---@param opts parallel.options|nil with `into` the results go to a buffer: the element of an item that failed is left
---- as it was; items that have memory in common with that buffer are read as they were when the call began
+--- as it was (but of those that a deadline ended, some may have come so far); items that have memory in common with
+--- that buffer are read as they were when the call began
 ---@return table list
 ---@return table ...
 function parallel.map(fn, items, opts) return verbs().map(nil, fn, items, opts) end

@@ -99,23 +99,6 @@ local function copy_of(loops, name)
   return loop
 end
 
--- Can the value be stored as it is in a buffer of the type? What is left out is looked at in C.
-local plain = {}
-
-for name, range in pairs {
-  int8 = { -2 ^ 7, 2 ^ 7 - 1 }, int16 = { -2 ^ 15, 2 ^ 15 - 1 }, int32 = { -2 ^ 31, 2 ^ 31 - 1 },
-  uint8 = { 0, 2 ^ 8 - 1 }, uint16 = { 0, 2 ^ 16 - 1 }, uint32 = { 0, 2 ^ 32 - 1 },
-} do
-  local lowest, highest = range[1], range[2]
-  plain[name] = function(value)
-    return type(value) == "number" and value >= lowest and value <= highest and value % 1 == 0
-  end
-end
-
-function plain.double(value) return type(value) == "number" end
-
-function plain.float(value) return type(value) == "number" and value > -2 ^ 127 and value < 2 ^ 127 end
-
 local function never() return false end
 
 return function(control, address, argument)
@@ -160,7 +143,7 @@ return function(control, address, argument)
     -- A source that is pulled may have more items than the buffer has elements: those have no place there.
     local room = math.min(last, math.max(#buffer - first + 1, 0))
     if at <= room then
-      local reached = run(plain[core.is_buffer(buffer)] or never, at, room)
+      local reached = run(require("parallel.buffer").is_plain[core.is_buffer(buffer)], at, room)
       if reached < room or room == last then return reached end
       at = room + 1
     end

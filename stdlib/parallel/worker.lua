@@ -8,6 +8,7 @@
 
 local core = require "lumap.core"
 local compat = require "lumap.compat"
+local Error = require "parallel.error"
 local libraries = require "parallel.libraries"
 local loops = require "parallel.loops"
 
@@ -41,6 +42,10 @@ local crosses = { ["nil"] = true, boolean = true, number = true, string = true }
 --- The message handler: a plain table that can cross. The value goes along if it can.
 local function describe(value)
   local record = { kind = "error", message = message_of(value), traceback = trimmed_traceback(2) }
+  if getmetatable(value) == Error and value.kind == "cancelled" and core.cancelled() then
+    -- The item ends since it was asked to.
+    record.kind, record.message = "cancelled", value.message
+  end
   if crosses[type(value)] or core.check(value) then record.value = value end
   return record
 end

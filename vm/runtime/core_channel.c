@@ -112,10 +112,21 @@ static lumap_channel_wait check_wait(lua_State *L, int index, int number, const 
   return wait;
 }
 
-/* The wait was stopped. */
+/* The wait was stopped: by Ctrl-C, or, in an item, since nobody waits for its result any more. */
 static int raise_stopped(lua_State *L) {
   if (lumap_runtime_take_interrupt(lumap_runtime_get(L))) return luaL_error(L, "interrupted!");
-  return luaL_error(L, "the item was cancelled while it waited for a channel");
+  luaL_checkstack(L, 6, NULL);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "parallel.error");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "new");
+  lua_createtable(L, 0, 2);
+  lua_pushliteral(L, "cancelled");
+  lua_setfield(L, -2, "kind");
+  lua_pushliteral(L, "the item was stopped while it waited for a channel");
+  lua_setfield(L, -2, "message");
+  lua_call(L, 1, 1);
+  return lua_error(L);
 }
 
 /* What a method returns, or raises, for a status that is not OK. */
