@@ -70,6 +70,16 @@ need_codec_peers() {
   need python3 "peer in the benchmark" has_file /usr/bin/python3
 }
 
+# What scripts/bench/run compares the map with. npm brings piscina.
+need_map_peers() {
+  need_stock
+  need lua-luv "peer in the benchmark" has_file '/usr/lib/*/lua/5.1/luv.so'
+  need python3 "peer in the benchmark" has_file /usr/bin/python3
+  need libmce-perl "peer in the benchmark" perl -MMCE::Map -e 1
+  need nodejs "runs piscina, a peer in the benchmark" has_command node
+  need npm "installs piscina" has_command npm
+}
+
 need_fuzz() {
   need clang "compiles the fuzz targets" has_command clang
   need libclang-rt-dev "libFuzzer and its sanitizers" has_file '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'

@@ -122,6 +122,22 @@ describe("the parts of scripts/bench", function()
     assert.same({ { place = { 4, 9 } }, { place = { 5, 8 } }, { place = { 6, 7 } } }, logs)
   end)
 
+  it("let a side that is slow sit out after two turns that count", function()
+    local turns = { 0, 0 }
+    local function side(i)
+      return {
+        turn = function()
+          turns[i] = turns[i] + 1
+          return { place = turns[i] }
+        end,
+      }
+    end
+    local logs = rounds.run({ side(1), side(2) }, 4, -1)
+    assert.same({ { place = { 2, 3 } }, { place = { 2, 3 } } }, logs)
+    assert.same({ 3, 3 }, turns)
+    assert.same({ 0.5 }, statistics.ratios({ 1, 4 }, { 2 }))
+  end)
+
   it("count medians, spreads and ratios", function()
     local values = { 5, 1, 2, 4, 3 }
     assert.equal(3, statistics.median(values))

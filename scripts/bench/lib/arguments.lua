@@ -49,9 +49,10 @@ end
 ---@param words string[]
 ---@param kinds table<string, string> option -> "flag", "text", "number" (above 0), "integer" (above 0), "list"
 ---@param allowed string[] what may be named
+---@param what string|nil what that is called ("row")
 ---@return table options
 ---@return string[] names those given, else all
-function arguments.parse(words, kinds, allowed)
+function arguments.parse(words, kinds, allowed, what)
   local options, names = {}, {}
   for _, word in ipairs(words) do
     local name = word:match("^%-%-?([%w-]*)")
@@ -60,7 +61,7 @@ function arguments.parse(words, kinds, allowed)
       local value = readers[kind](word:match("=(.*)$"))
       options[name] = value or error(("bad option '%s' (%s expected)"):format(word, kind), 0)
     else
-      arguments.one_of(allowed, word, "row")
+      arguments.one_of(allowed, word, what or "row")
       names[#names + 1] = word
     end
   end

@@ -16,11 +16,27 @@ local function processor()
   return text:match("model name%s*:%s*([^\n]+)") or "unknown processor"
 end
 
+local function load_of()
+  local file = io.open("/proc/loadavg", "r")
+  local load = file and file:read("*l"):match("^%S+")
+  if file then
+    file:close()
+  end
+  return load
+end
+
 ---@param root string the source tree
----@return table place commit ("-dirty" at its end: the tree differs from it), processor, cpus
+---@return table place commit ("-dirty" at its end: the tree differs from it), processor, cpus, date, load (processes
+--- that ran or waited for a CPU in the last minute, on average)
 function machine.describe(root)
   local commit = child.output({ "git", "-C", root, "describe", "--always", "--dirty" }):match("%S+")
-  return { commit = commit or "unknown", processor = processor(), cpus = parallel.cpu_count() }
+  return {
+    commit = commit or "unknown",
+    processor = processor(),
+    cpus = parallel.cpu_count(),
+    date = os.date("!%Y-%m-%d"),
+    load = load_of() or "unknown",
+  }
 end
 
 return machine

@@ -33,12 +33,12 @@ function statistics.spread(values)
 end
 
 ---@param values number[]
----@param others number[] as many, each measured beside its partner
+---@param others number[] each measured beside the value in the same place; what has no partner is left out
 ---@return number[]
 function statistics.ratios(values, others)
   local ratios = {}
-  for i, value in ipairs(values) do
-    ratios[i] = value / others[i]
+  for i = 1, math.min(#values, #others) do
+    ratios[i] = values[i] / others[i]
   end
   return ratios
 end

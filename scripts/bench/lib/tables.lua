@@ -9,7 +9,8 @@ local tables = {}
 ---@param number number
 ---@return string
 function tables.figure(number)
-  local digits = number >= 100 and 0 or number >= 10 and 1 or number >= 1 and 2 or 3
+  local size = math.abs(number)
+  local digits = size >= 100 and 0 or size >= 10 and 1 or size >= 1 and 2 or 3
   return ("%." .. digits .. "f"):format(number)
 end
 
