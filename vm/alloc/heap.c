@@ -123,7 +123,7 @@ static span *new_span(lumap_heap *heap, unsigned class) {
 }
 
 /* A block from elsewhere than the current span, which has none. */
-static void *take_elsewhere(lumap_heap *heap, unsigned class) {
+static __attribute__((noinline)) void *take_elsewhere(lumap_heap *heap, unsigned class) {
   free_block *block = heap->nursed[class];
   size_t size = size_of_class(class);
   span *s;
@@ -170,7 +170,7 @@ static inline void *take_small(lumap_heap *heap, size_t size) {
 }
 
 /* A span that was full, or is empty now. */
-static void settle_span(lumap_heap *heap, span *s) {
+static __attribute__((noinline)) void settle_span(lumap_heap *heap, span *s) {
   lumap_limit_dropped(&heap->limit);
   if (s->used > 0) {
     s->full = false;
@@ -232,7 +232,7 @@ static void *move(lumap_heap *heap, void *block, size_t old_size, size_t new_siz
 
 /* ---- what Lua calls ---- */
 
-static void *resize(lumap_heap *heap, void *block, size_t old_size, size_t new_size) {
+static __attribute__((noinline)) void *resize(lumap_heap *heap, void *block, size_t old_size, size_t new_size) {
   size_t total = heap->limit.used - old_size + new_size;
   void *moved;
   if (new_size > old_size && !lumap_limit_allows(&heap->limit, total)) return NULL;
@@ -247,8 +247,20 @@ static void *resize(lumap_heap *heap, void *block, size_t old_size, size_t new_s
   return moved;
 }
 
+static __attribute__((noinline)) void *take_counted(lumap_heap *heap, size_t size) {
+  void *block;
+  if (size == 0 || !lumap_limit_allows(&heap->limit, heap->limit.used + size)) return NULL;
+  block = take(heap, size);
+  if (block) heap->limit.used += size;
+  return block;
+}
+
+/* The common ways call nothing, so that they need save no registers: a block from the current span, and one given back
+   that makes its span neither empty nor more than full. */
 void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_size) {
   lumap_heap *heap = data;
+  size_t total = heap->limit.used + new_size;
+  span *s;
   if (block) {
     if (new_size > 0) return resize(heap, block, old_size, new_size);
     if (heap->abandoned) return NULL;
@@ -256,9 +268,18 @@ void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_s
     give(heap, block, old_size);
     return NULL;
   }
-  if (new_size == 0 || !lumap_limit_allows(&heap->limit, heap->limit.used + new_size)) return NULL;
-  block = take(heap, new_size);
-  if (block) heap->limit.used += new_size;
+  if (new_size - 1 >= SMALL_MOST || total > heap->limit.checked) return take_counted(heap, new_size);
+  s = heap->current[class_of(new_size)];
+  block = s->free;
+  if (block) {
+    s->free = ((free_block *)block)->next;
+  } else {
+    if (s->fresh == s->end) return take_counted(heap, new_size);
+    block = s->fresh;
+    s->fresh += s->block_size;
+  }
+  s->used++;
+  heap->limit.used = total;
   return block;
 }
 
