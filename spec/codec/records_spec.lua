@@ -174,6 +174,22 @@ backends.each(function(with)
   end)
 end)
 
+describe("a few shapes", function()
+  it("are all known at a time, wherever their keys lie", function()
+    local sizes, different = {}, 0
+    for set = 1, 100 do
+      local list = {}
+      for i = 1, 20 do
+        list[i] = { [("key %03d %d"):format(set, i % 4)] = i }
+      end
+      local size = #codec.encode(list)
+      different = different + (sizes[size] and 0 or 1)
+      sizes[size] = true
+    end
+    assert.equal(1, different)
+  end)
+end)
+
 describe("a record that is a metatable", function()
   local seen, collects
   local Looker = { __name = "spec.Looker" }

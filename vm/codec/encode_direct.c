@@ -254,6 +254,22 @@ static size_t find_keys(const lumap_table *table, const void **keys, uint64_t *h
   return count;
 }
 
+/* Shapes whose hashes lead to the same place share this many. */
+enum { SHAPES_A_SET = 4 };
+
+/* The shape with these keys, or one to forget for them. */
+static lumap_shape *shape_place(lumap_encoder *e, const void **keys, size_t count, uint64_t hash) {
+  lumap_shape *set = &e->shapes[(hash >> 58) % (LUMAP_SHAPES / SHAPES_A_SET) * SHAPES_A_SET];
+  lumap_shape *place = &set[(hash >> 48) % SHAPES_A_SET];
+  for (lumap_shape *shape = set; shape < set + SHAPES_A_SET; shape++) {
+    if (shape->stamp != e->stamp)
+      place = shape;
+    else if (shape->count == count && memcmp(shape->keys, keys, count * sizeof *keys) == 0)
+      return shape;
+  }
+  return place;
+}
+
 /* The shape with the table's keys if it has been met before; else notes that it is met now, if it can have one. */
 static __attribute__((noinline)) lumap_shape *find_shape(lumap_encoder *e, const lumap_table *table) {
   const void *keys[LUMAP_SHAPE_KEYS];
@@ -261,7 +277,7 @@ static __attribute__((noinline)) lumap_shape *find_shape(lumap_encoder *e, const
   size_t count = find_keys(table, keys, &hash);
   lumap_shape *shape;
   if (count == 0) return NULL;
-  shape = &e->shapes[hash >> 58 & (LUMAP_SHAPES - 1)];
+  shape = shape_place(e, keys, count, hash);
   e->last_shape[e->depth] = shape;
   if (shape->stamp == e->stamp && shape->count == count && memcmp(shape->keys, keys, count * sizeof *keys) == 0)
     return shape;
