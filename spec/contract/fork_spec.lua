@@ -591,6 +591,9 @@ describe("copies", function()
     for _, backend in ipairs({ "thread", "process", "serial" }) do
       assert.same({ 4, n = 1 }, parallel.map(square, { 2 }, { backend = backend, workers = 3 }))
       assert.same({ 9, n = 1 }, parallel.map(square, { 3 }, with()))
+      -- A thread looks after the time limit, and waits for the next one.
+      parallel.map(square, { 2 }, { backend = backend, workers = 3, timeout = 60 })
+      assert.same({ 9, n = 1 }, parallel.map(square, { 3 }, with()))
     end
     -- One that is at work does not.
     local gate = gates.new()

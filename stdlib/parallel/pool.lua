@@ -90,11 +90,12 @@ Pool.ProcessPool = with_backend("ProcessPool", "process")
 local warm = {}
 local warm_by_init = setmetatable({}, { __mode = "k" })
 
---- Ends the warm pools that nobody uses: a process with threads cannot be copied.
+--- Ends the warm pools that nobody uses: a process with threads cannot be copied. Serial ones have one, too, since the
+--- first call with a time limit.
 local function end_unused(pools)
   for key, pool in pairs(pools) do
     -- Idle first: that is false for a pool that has been collected, but whose entry the collector has not removed yet.
-    if pool.backend ~= "serial" and pool.core:is_idle() and not next(state_of(pool).open) then
+    if pool.core:is_idle() and not next(state_of(pool).open) then
       pools[key] = nil
       pool:close()
       pool:join()
