@@ -32,6 +32,17 @@ function lists.map_of(fn, opts)
   end
 end
 
+--- One map by a pool that is opened for it and gone afterwards: the map of a case with opens_pool.
+function lists.map_once(fn)
+  return function(open_pool, items)
+    local pool = open_pool()
+    local results = pool:map(fn, items)
+    pool:close()
+    pool:join()
+    return results
+  end
+end
+
 --- A case's check that takes the order of results into account, and stays exact below 2^53.
 function lists.by_seven(results, n)
   local sum = 0

@@ -11,7 +11,7 @@ local sides = require("maps.sides")
 local statistics = require("lib.statistics")
 
 -- A side that is slow has taken its share of the time after so many seconds.
-local SECONDS = 3
+local SECONDS = 2
 -- The kernel counts a process's pages roughly; none needs less than one.
 local PAGE = 4096
 

@@ -29,7 +29,6 @@ return {
       end,
       memory = "growth",
       fn = square,
-      absent = { ["python-futures"] = "takes minutes" },
       items = function()
         return lists.one_to(ITEMS)
       end,

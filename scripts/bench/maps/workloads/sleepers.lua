@@ -17,13 +17,7 @@ local function half(n)
   return math.max(1, math.floor(n / 2))
 end
 
-local function map_once(open_pool, items)
-  local pool = open_pool()
-  local results = pool:map(nap, items)
-  pool:close()
-  pool:join()
-  return results
-end
+local map_once = lists.map_once(nap)
 
 local function figures(n)
   return {
@@ -45,9 +39,9 @@ local function case(name, size, quick, targets)
     memory = "peak",
     opens_pool = true,
     absent = {
-      loop = "takes a minute",
+      loop = "would sleep for one item after the other",
       mce = "has no threads",
-      piscina = "needs 10 MB a worker",
+      piscina = "has a whole Node for each worker",
       ["python-pool"] = "has no threads",
       ["python-futures"] = "as python-threads",
     },

@@ -120,7 +120,7 @@ return {
       figures = function(n)
         return { { key = "seconds", unit = "us an item", factor = 1e6 / n } }
       end,
-      absent = { ["python-futures"] = "takes minutes" },
+      absent = { ["python-futures"] = "takes too long, longer than python-pool" },
       fn = square,
       items = lists.one_to,
       loop = lists.loop_of(square),

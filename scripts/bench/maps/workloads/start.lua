@@ -15,13 +15,7 @@ local function one_to_ten()
   return lists.one_to(ITEMS)
 end
 
-local function map_once(open_pool, items)
-  local pool = open_pool()
-  local results = pool:map(square, items)
-  pool:close()
-  pool:join()
-  return results
-end
+local map_once = lists.map_once(square)
 
 local function milliseconds(n)
   return { { key = "seconds", unit = "ms", factor = 1e3 / n } }
