@@ -125,7 +125,7 @@ static lumap_task *make_task(lumap_call *call) {
 
 static lumap_bytes take_bytes(lumap_reader *in, size_t size) {
   size_t there = size < lumap_reader_left(in) ? size : lumap_reader_left(in);
-  lumap_bytes bytes = {fuzz_copy(in->data + in->at, there), there, there, false};
+  lumap_bytes bytes = {.data = fuzz_copy(in->data + in->at, there), .size = there, .capacity = there};
   lumap_get_bytes(in, there);
   return bytes;
 }
