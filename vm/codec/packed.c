@@ -189,6 +189,8 @@ static bool pack_slice_where_it_lies(const lumap_table *table, uint64_t first, s
   const lumap_slot *list = lumap_table_list(table, &room);
   if (count == 0 || first - 1 + count > room) return false;
   list += first - 1;
+  *kind = LUMAP_PACKED_F64;
+  if (lumap_slots_copy_doubles(list, count, bytes)) return true;
   for (size_t i = 0; i < count; i++) {
     lumap_slot_kind type = lumap_slot_kind_of(&list[i]);
     integers += type == LUMAP_SLOT_INTEGER;
@@ -212,24 +214,6 @@ int lumap_pack_slice(lua_State *L, int index, uint64_t first, size_t count, void
 
 /* ---- from bytes --------------------------------------------------------------------------------------------- */
 
-/* The plain NaN of both VMs, which arithmetic gives. Greater bits, with the sign and all of the exponent set, are what
-   LuaJIT makes its other values of. */
-static const uint64_t plain_nan = UINT64_C(0xFFF8000000000000);
-
-void lumap_packed_tame(void *memory, size_t count) {
-  unsigned char *bytes = memory;
-  uint64_t most = 0, bits;
-  for (size_t i = 0; i < count; i++) {
-    memcpy(&bits, bytes + i * sizeof bits, sizeof bits);
-    most = bits > most ? bits : most;
-  }
-  if (most <= plain_nan) return;
-  for (size_t i = 0; i < count; i++) {
-    memcpy(&bits, bytes + i * sizeof bits, sizeof bits);
-    if (bits > plain_nan) memcpy(bytes + i * sizeof bits, &plain_nan, sizeof bits);
-  }
-}
-
 #define EACH_OF(type)                                                                                                  \
   for (size_t i = 0; i < count; i++) {                                                                                 \
     type value;                                                                                                        \
@@ -247,6 +231,9 @@ static size_t unpack_where_it_lies(lumap_slot *list, size_t count, int kind, con
     EACH_OF(int16_t);
   case LUMAP_PACKED_I32:
     EACH_OF(int32_t);
+  case LUMAP_PACKED_F64:
+    lumap_slots_set_doubles(list, count, bytes);
+    return count;
   default:
     break;
   }
@@ -257,7 +244,7 @@ static size_t unpack_where_it_lies(lumap_slot *list, size_t count, int kind, con
     memcpy(&integer, bytes + i * sizeof integer, sizeof integer);
     if (kind == LUMAP_PACKED_I64) {
       if (!lumap_slot_put_integer(&list[i], integer)) return i;
-    } else if (LUMAP_VM_IS_LUAJIT || kind == LUMAP_PACKED_F64 || !is_whole(number)) {
+    } else if (LUMAP_VM_IS_LUAJIT || !is_whole(number)) {
       lumap_slot_set_double(&list[i], number);
     } else {
       lumap_slot_put_integer(&list[i], (int64_t)number);

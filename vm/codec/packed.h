@@ -32,8 +32,4 @@ int lumap_pack_slice(lua_State *L, int index, uint64_t first, size_t count, void
 /* Stores `count` numbers of a kind (LUMAP_PACKED_...) into the table at `index`, from slot `first` on. [-0, +0] */
 void lumap_unpack(lua_State *L, int index, uint64_t first, size_t count, int kind, const void *memory);
 
-/* Makes plain NaNs of all others among `count` doubles. LuaJIT keeps values of other types as NaNs of its own and does
- * not look at what FFI reads from memory: foreign bytes must have been through here, or go through lumap_unpack. */
-void lumap_packed_tame(void *memory, size_t count);
-
 #endif

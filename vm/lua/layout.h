@@ -126,6 +126,23 @@ static inline void lumap_slot_set_double(lumap_slot *slot, double number) {
   if (number != number) slot->bits = UINT64_C(0xFFF8000000000000);
 }
 
+/* Copies values that are all doubles, as such. False when some are not: what was copied then is worth nothing. A double
+ * is what is not greater than the plain NaN, as bits: so the copy may run ahead, and the compiler gets a plain sum. */
+static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
+  uint64_t beyond = 0;
+  memcpy(bytes, list, count * sizeof(double));
+  for (size_t i = 0; i < count; i++)
+    beyond += list[i].bits > UINT64_C(0xFFF8000000000000);
+  return beyond == 0;
+}
+
+/* The reverse, for any bytes: those of other NaNs, which would be values of other types, become the plain one. */
+static inline void lumap_slots_set_doubles(lumap_slot *list, size_t count, const void *bytes) {
+  memcpy(list, bytes, count * sizeof(double));
+  for (size_t i = 0; i < count; i++)
+    if (list[i].bits > UINT64_C(0xFFF8000000000000)) list[i].bits = UINT64_C(0xFFF8000000000000);
+}
+
 static inline void lumap_slot_set_boolean(lumap_slot *slot, bool value) {
   slot->bits = ~((uint64_t)(value ? 2 : 1) << 47);
 }
@@ -289,6 +306,22 @@ static inline void lumap_slot_set_double(lumap_slot *slot, double number) {
 static inline void lumap_slot_set_integer(lumap_slot *slot, int64_t integer) {
   slot->value.integer = integer;
   slot->type = 0x03;
+}
+
+static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
+  double *out = bytes;
+  for (size_t i = 0; i < count; i++) {
+    if (list[i].type != 0x13) return false;
+    memcpy(&out[i], &list[i].value.number, sizeof *out);
+  }
+  return true;
+}
+
+static inline void lumap_slots_set_doubles(lumap_slot *list, size_t count, const void *bytes) {
+  for (size_t i = 0; i < count; i++) {
+    memcpy(&list[i].value.number, (const char *)bytes + i * sizeof(double), sizeof(double));
+    list[i].type = 0x13;
+  }
 }
 
 static inline void lumap_slot_set_boolean(lumap_slot *slot, bool value) {

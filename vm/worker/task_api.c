@@ -135,8 +135,6 @@ static int task_memory(lua_State *L) {
   size_t size = task->count * sizeof(double);
   if (task->payload.size < size && !lumap_bytes_reserve(&task->payload, size - task->payload.size))
     return luaL_error(L, "not enough memory");
-  if (task->payload_kind == LUMAP_PAYLOAD_F64)
-    lumap_packed_tame(task->payload.data, task->payload.size / sizeof(double));
   task->payload.size = size;
   lua_pushlightuserdata(L, task->payload.data);
   return 1;
