@@ -173,7 +173,7 @@ describe("the collector", function()
       codec.decode(bytes)
       most = math.max(most, collectgarbage("count"))
     end
-    assert.is_true(most < 4 * before + 20 * one, ("%.0f KB of %.0f and %.0f each"):format(most, before, one))
+    assert.is_true(most < 2.5 * before + 10 * one, ("%.0f KB of %.0f and %.0f each"):format(most, before, one))
   end)
 
   it("collects what refused messages have kept", function()

@@ -378,6 +378,7 @@ int lumap_standard_file(lua_State *L, int index) {
    by an object that lives for one cycle. */
 typedef struct pacing {
   bool cycled;
+  bool begun;         /* a cycle has, and is driven on to its end: what is made meanwhile stays until the next one */
   bool limited;       /* memory is: nothing may wait */
   double left_kb;     /* what the last cycle left */
   double promised_kb; /* what there may be before the next one is due; 0: not known */
@@ -458,6 +459,7 @@ bool lumap_collector_stop(lua_State *L) {
       self->promised_kb = self->least_kb * pause_percent(L) / 100;
       self->left_kb = self->least_kb;
       self->least_kb = self->stopped_kb;
+      self->begun = false;
     }
     self->cycled = false;
   }
@@ -472,12 +474,14 @@ void lumap_collector_restore(lua_State *L, bool was_running) {
   self = pacing_of(L);
   now_kb = self ? memory_kb(L) : 0;
   if (self) self->made_kb = now_kb > self->stopped_kb ? now_kb - self->stopped_kb : 0;
-  if (self && due_kb(self) > now_kb) {
+  if (self && !self->begun && due_kb(self) > now_kb) {
     restart_later(L, due_kb(self) - now_kb);
     return;
   }
   lua_gc(L, LUA_GCRESTART, 0);
-  if (self) self->owed_kb += self->made_kb;
+  if (!self) return;
+  self->begun = true;
+  self->owed_kb += self->made_kb;
 }
 
 /* What is made while the collector rests would have driven it on. A program that makes most of its garbage at such
