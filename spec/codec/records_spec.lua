@@ -55,6 +55,24 @@ crossings.each(function(cross)
     assert_same(list)
   end)
 
+  it("keeps records in tables that once held far more", function()
+    local list = { { a = 1 }, { a = 2 }, { a = 3 } }
+    for i = 4, 6 do
+      local wide = record_of(100)
+      for key in pairs(wide) do
+        wide[key] = nil
+      end
+      wide.a = function()
+        return i
+      end
+      list[i] = wide
+    end
+    local back = cross(list)
+    for i = 1, 6 do
+      assert.equal(i, i <= 3 and back[i].a or back[i].a())
+    end
+  end)
+
   it("keeps metatables of records, one or many", function()
     local list = {}
     for i = 1, 60 do

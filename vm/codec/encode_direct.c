@@ -237,10 +237,13 @@ RARE int refuse_change(lumap_encoder *e, const lumap_step *step) {
 
 /* ---- records ------------------------------------------------------------------------------------------------ */
 
+/* A table with more nodes is no record, however few keys it has. */
+enum { MOST_SHAPE_NODES = 2 * LUMAP_SHAPE_KEYS };
+
 /* The keys of a table whose keys are all strings, and few; 0 for others. */
 static size_t find_keys(const lumap_table *table, const void **keys, uint64_t *hash) {
   size_t nodes = lumap_table_node_count(table), count = 0;
-  if (nodes > 2 * LUMAP_SHAPE_KEYS) return 0;
+  if (nodes > MOST_SHAPE_NODES) return 0;
   *hash = 1;
   for (size_t i = 0; i < nodes; i++) {
     lumap_slot key;
@@ -304,7 +307,7 @@ static inline bool has_shape(const lumap_table *table, size_t nodes, const lumap
 /* Tables at the same depth often have the same keys. */
 static inline lumap_shape *shape_of(lumap_encoder *e, const lumap_table *table, size_t nodes) {
   lumap_shape *shape = e->last_shape[e->depth];
-  if (shape && shape->stamp == e->stamp && has_shape(table, nodes, shape)) return shape;
+  if (shape && shape->stamp == e->stamp && nodes <= MOST_SHAPE_NODES && has_shape(table, nodes, shape)) return shape;
   return find_shape(e, table);
 }
 
