@@ -146,7 +146,11 @@ backends.each_size(function(with)
   it("a callback may use its pool, wait for its future, and close the pool", function()
     local pool = parallel.pool(with())
     local log = {}
-    local future = pool:submit(square, 3)
+    local begun = gates.new()
+    local future = pool:submit(function(n)
+      gates.await(begun)
+      return n * n
+    end, 3)
     future:on_done(function(_, value)
       log[1] = pool:map(square, { value })[1]
       log[2] = future:get()
@@ -159,8 +163,12 @@ backends.each_size(function(with)
     local i = 0
     assert.equal(200, pool:map(square, function()
       i = i + 1
+      if i == 1 then
+        gates.open(begun)
+      end
       return i <= 200 and i or nil
     end, { chunk = 1 }).n)
+    gates.remove(begun)
     future:wait()
     assert.is_false(pcall(pool.map, pool, square, { 1 }))
     pool:join()

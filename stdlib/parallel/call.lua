@@ -21,6 +21,9 @@ local Error = require "parallel.error"
 local CHUNKS_AHEAD = 2
 local MOST_AHEAD = 16
 local QUEUED_SECONDS = 0.02
+-- When chunks whose size was taken on trust, from earlier calls or for a bundle, give nothing for so long, their items
+-- are unlike those before them.
+local SURPRISE_SECONDS = 0.005
 -- Default of the option `ahead`, in chunks a worker.
 local AHEAD_CHUNKS = 4
 -- What is running is given this long to end after an interrupt before its workers are ended.
@@ -39,6 +42,8 @@ local in_worker = core.worker() ~= nil
 ---@class parallel.Call
 ---@field error parallel.Error|nil the failure with the lowest index, unless errors are collected
 ---@field errors table<integer, parallel.Error> by item, when errors are collected or results are handed out
+---@field trusts boolean|nil sizes of chunks come from earlier calls, and no chunk has taken much longer than it should
+---@field chunk integer|nil the option, where it is a number
 ---@field failed integer how many items failed
 ---@field done integer how many items are done, failed ones included
 ---@field lost integer[] failed items that are in no chunk of results, in the order in which they failed
@@ -97,6 +102,8 @@ function Call.start(pool, spec)
     next = 1, -- index of the first item that has not been sent
     again = {}, -- chunks whose worker died: { first, count }
     under_way = {}, -- first -> count of chunks that are sent
+    bold = {}, -- first -> true of those whose size was taken on trust
+    bold_count = 0,
     retries = opts.retries or 0,
     tries = {}, -- item -> how often it was run again
     deadline = opts.deadline and core.clock() + opts.deadline,
@@ -115,8 +122,14 @@ function Call.start(pool, spec)
   -- A slow source is not waited for until a chunk of measured size is full.
   if policy_of_chunks == "auto" then self.patience = chunking.TARGET_SECONDS end
   if policy_of_chunks == "auto" and self.window == math.huge then policy_of_chunks = "guided" end
+  self.known = { largest = 0 }
+  if policy_of_chunks == "auto" and not spec.single and not spec.merges then
+    self.known, self.trusts = pool:costs_of(spec.fn)
+  end
+  self.chunk = type(policy_of_chunks) == "number" and policy_of_chunks or nil
   local in_place = (plan.into or plan.mode == "each") and not source.list and not source.lazy
-  self.size, self.observe = chunking.new(policy_of_chunks, pool.workers, in_place and chunking.MOST_IN_PLACE or nil)
+  self.size, self.observe = chunking.new(policy_of_chunks, pool.workers, in_place and chunking.MOST_IN_PLACE or nil,
+    self.known, self:keeps_apart(opts))
   if opts.timeout or opts.deadline then self.job:limits(opts.timeout, opts.deadline) end
   pool:know_call(self)
   local ok, message = pcall(write_log, self, spec.fn, opts)
@@ -125,6 +138,13 @@ function Call.start(pool, spec)
     encode_error(message):raise()
   end
   return self
+end
+
+--- Must each chunk be a message of its own? Where results are handed out they are wanted at once, and what a death or a
+--- timeout takes along shall be what was asked for.
+function Call:keeps_apart(opts)
+  return self.single or self.merges or self.hands_out or self.async or self.source.lazy or self.retries > 0
+    or opts.timeout or opts.max_tasks or opts.memory_limit
 end
 
 function Call:close()
@@ -205,6 +225,9 @@ function Call:send(first, n, again)
     else
       self.in_flight = self.in_flight + 1
       self.under_way[first] = sent
+      if sent > (self.chunk or 1) and (self.trusts or self.chunk) then
+        self.bold[first], self.bold_count = true, self.bold_count + 1
+      end
       self.pool:count("bytes_sent", submitted)
     end
   end
@@ -274,13 +297,20 @@ function Call:next_again()
   end
 end
 
+--- Sends a chunk that goes back, whole unless it was cut short.
+function Call:send_rest(first, count)
+  local size = self.was_cut and not self.merges and self.size(count) or count
+  if size < count then self.again[#self.again + 1] = { first + size, count - size } end
+  self:send(first, math.min(size, count), true)
+end
+
 --- Keeps the workers supplied. True: the source is slow, so there may be results to take before it is asked again.
 function Call:supply()
   local merges, source = self.merges, self.source
   while self.in_flight < self.window do
     local again = self:next_again()
     if again then
-      self:send(again[1], again[2], true)
+      self:send_rest(again[1], again[2])
     elseif self.ended then
       return false
     elseif not (merges and merges:send(self, false)) and not self:send_items() then
@@ -338,6 +368,33 @@ end
 --- The chunk has no results: its items from first to last are sent again, unless there are none.
 function Call:send_again(first, last)
   if last >= first then self.again[#self.again + 1] = { first, last - first + 1 } end
+end
+
+--- What is under way takes longer than such items did before, and other workers may have nothing to do: each chunk ends
+--- with the item that runs, and the rest is sent again in chunks of the size that fits. It is sent at once where it is
+--- certain that the worker will not begin it: its item may wait for one of those.
+function Call:cut_short()
+  self.trusts, self.was_cut, self.known.largest = false, true, 1
+  local stuck = self.job:cut()
+  for i = 1, #stuck do
+    for first, count in pairs(self.under_way) do
+      local last = first + count - 1
+      if stuck[i] >= first and stuck[i] < last then
+        self.under_way[first] = stuck[i] - first + 1
+        self:send_again(stuck[i] + 1, last)
+        break
+      end
+    end
+  end
+end
+
+--- A chunk came back. Returns how many items it stands for, those that were taken back left out.
+function Call:note_return(first, count)
+  local sent = self.under_way[first] or count
+  self.in_flight = self.in_flight - 1
+  self.under_way[first] = nil
+  if self.bold[first] then self.bold[first], self.bold_count = nil, self.bold_count - 1 end
+  return math.min(count, sent)
 end
 
 --- Sends the item again, alone, if it failed in a way and not so often that this may help.
@@ -460,11 +517,14 @@ function Call:end_with_item()
   self.job:cancel()
 end
 
---- Seconds until something other than a chunk must be seen to: `deadline`, or the end of the call's time. nil: none.
+--- Seconds until something other than a chunk must be seen to: `deadline`, the end of the call's time, or that chunks
+--- are cut short. nil: none.
 function Call:longest_wait(deadline)
   local moment = self.expired and (self.grace or 0) or self.deadline
   if not moment or (deadline and deadline < moment) then moment = deadline end
-  return moment and math.max(0, moment - core.clock())
+  local wait = moment and math.max(0, moment - core.clock())
+  if self.bold_count > 0 and not (wait and wait < SURPRISE_SECONDS) then return SURPRISE_SECONDS end
+  return wait
 end
 
 --- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
@@ -505,9 +565,9 @@ function Call:receive(place, seconds, how)
       if self.finished then return nil end
     elseif outcome == "timeout" then
       if deadline and core.clock() >= deadline and not self:is_late() then return false end
+      if self.bold_count > 0 and how ~= "poll" and not slow then self:cut_short() end
     else
-      self.in_flight = self.in_flight - 1
-      self.under_way[first] = nil
+      count = self:note_return(first, count)
       pool:count_chunk(outcome, busy, bytes)
     end
     if outcome == "done" then
@@ -524,6 +584,8 @@ function Call:receive(place, seconds, how)
       if not self.expired then self:expire() end
     elseif outcome == "cancelled" and self.expired then
       self:settle_end(first, count)
+    elseif outcome == "cancelled" and self.was_cut and not self.ended then
+      self:send_again(first, first + count - 1)
     elseif outcome == "cancelled" and not self.ended then
       self:fail(first, { kind = "cancelled", message = "the pool was terminated before the item was run" })
       self.ended = true

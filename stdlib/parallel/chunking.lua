@@ -2,19 +2,24 @@
 --
 -- chunking.lua - how many items travel together. Pure: sizes from counts and times, no clock, no pool.
 --
---   a number    that many
+--   a number    that many. Of chunks that take next to nothing several travel in one message, as many as take about
+--               BUNDLE_SECONDS, unless the call forbids it
 --   "guided"    what is left, divided by twice the workers: big chunks first, single items last (guided
 --               self-scheduling, Polychronopoulos and Kuck 1987)
 --   "auto"      as many as take about TARGET_SECONDS, as measured on the chunks that came back. It begins with single
 --               items, since each may take minutes, and grows by GROWTH at most, since the first may be unlike the
 --               rest. Never more than a share of what is left, so that all workers end together; but what is left is
---               not cut into pieces that take less than LEAST_SECONDS.
+--               not cut into pieces that take less than LEAST_SECONDS. What a function's items took in earlier calls is
+--               where the next call begins.
 
 local chunking = {}
 
 -- A hand-off costs some ten microseconds: at two milliseconds a chunk it is lost in the noise, and an uneven chunk does
 -- not hold the end up for long. A lazy source that takes this long for less than a chunk is not waited for, either.
 chunking.TARGET_SECONDS = 0.002
+-- At this a hand-off is a tenth of the work, or less, and a worker that has nothing to do is not idle for long before
+-- what others have not begun is taken back from them (Call:cut_short).
+local BUNDLE_SECONDS = 0.0002
 -- Here a hand-off costs a good part of the work, and waiting for one more such piece at the end costs as much again.
 local LEAST_SECONDS = 0.00005
 -- More than this does not pay (one chunk of numbers then fills a level-2 cache), and a stop would wait for it.
@@ -39,39 +44,45 @@ end
 ---@param policy integer|"auto"|"guided"
 ---@param workers integer
 ---@param most integer|nil
+---@param known table|nil what was learned of the function, { seconds_an_item, largest }: what this call learns, too
+---@param alone boolean|nil chunks of a given number of items never travel together
 ---@return fun(left: integer|nil): integer, boolean|nil size and growing
 ---@return fun(items: integer, seconds: number) observe
-function chunking.new(policy, workers, most)
+function chunking.new(policy, workers, most, known, alone)
   most = most or MOST
-  local seconds_an_item
-  local largest = 0
+  known = known or { largest = 0 }
 
   local function observe(items, seconds)
     if items < 1 then return end
     local mean = seconds / items
     -- Costs drift along the items. What was measured is never too short: a worker's first chunk has the function to
     -- read, and on a busy machine threads are kept waiting. So less is believed at once, more by a quarter.
-    if not seconds_an_item or mean < seconds_an_item then
-      seconds_an_item = mean
-    else
-      seconds_an_item = seconds_an_item + (mean - seconds_an_item) / 4
-    end
-    largest = math.max(largest, items)
+    local before = known.seconds_an_item
+    known.seconds_an_item = before and mean > before and before + (mean - before) / 4 or mean
+    known.largest = math.max(known.largest, items)
   end
 
-  if type(policy) == "number" then return function() return policy end, observe end
+  if type(policy) == "number" then
+    return function(left)
+      local seconds = known.seconds_an_item
+      if alone or not seconds or not left then return policy end
+      local wanted = math.min(BUNDLE_SECONDS / math.max(seconds, 1e-9), left / (SHARE * workers))
+      wanted = math.min(wanted, GROWTH * known.largest)
+      return policy * math.max(1, math.floor(math.min(wanted, most) / policy))
+    end, observe
+  end
 
   if policy == "guided" then
-    return function(left) return clamp(left and left / (SHARE * workers) or GROWTH * largest, most) end, observe
+    return function(left) return clamp(left and left / (SHARE * workers) or GROWTH * known.largest, most) end, observe
   end
 
   return function(left)
-    if not seconds_an_item then return 1, true end
+    if not known.seconds_an_item then return 1, true end
     -- A clock that did not move says as much as one that moved by its least step.
-    local seconds = math.max(seconds_an_item, 1e-9)
+    local seconds = math.max(known.seconds_an_item, 1e-9)
     local wanted = chunking.TARGET_SECONDS / seconds
     if left then wanted = math.min(wanted, math.max(left / (SHARE * workers), LEAST_SECONDS / seconds)) end
-    return clamp(math.min(wanted, GROWTH * largest), most), wanted > GROWTH * largest
+    return clamp(math.min(wanted, GROWTH * known.largest), most), wanted > GROWTH * known.largest
   end, observe
 end
 

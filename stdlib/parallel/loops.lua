@@ -29,12 +29,13 @@ local function only_number(...)
   return nil, pack(...)
 end
 
+-- The index is written before the request to stop is looked at: see lumap_control_begin_item in vm/backend/task.h.
 -- Items are read from `items` or counted, results of the same items are written to `memory`, which may be the same.
 
 local function over_memory(fn, items, memory, index, stop, is_stopped, only, call, first, count)
   for k = 0, count - 1 do
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     local item = items[k]
     -- The VM takes some NaNs for values of other types, and a buffer may hold any.
     if item ~= item then item = 0 / 0 end
@@ -47,8 +48,8 @@ end
 
 local function over_range(fn, _, memory, index, stop, is_stopped, only, call, first, count, start, step)
   for k = 0, count - 1 do
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     local value, others = only(fn(start + (first + k - 1) * step))
     if others then return k, others end
     memory[k] = value
@@ -61,8 +62,8 @@ end
 
 local function memory_into(fn, items, memory, index, stop, is_stopped, is_plain, store, call, first, at, last)
   for k = at - 1, last - 1 do
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     local item = items[k]
     if item ~= item then item = 0 / 0 end
     local value = fn(item)
@@ -73,8 +74,8 @@ end
 
 local function range_into(fn, _, memory, index, stop, is_stopped, is_plain, store, call, first, at, last, start, step)
   for k = at - 1, last - 1 do
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     index[0] = first + k
+    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
     local value = fn(start + (first + k - 1) * step)
     if is_plain(value) then memory[k] = value else store(first + k, value) end
   end
@@ -112,9 +113,8 @@ return function(control, address, argument)
   end
 
   local function begin(_, call, item)
-    if stop[0] ~= 0 and is_stopped(call, item) then return true end
     index[0] = item
-    return false
+    return stop[0] ~= 0 and is_stopped(call, item)
   end
 
   --- Where a payload's numbers, or a buffer's elements from item `first` on, begin.

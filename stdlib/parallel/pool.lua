@@ -33,6 +33,7 @@ local function init_state(state)
   state.raised = {} -- { error } of callbacks, to be raised by who asks next
   state.open = setmetatable({}, { __mode = "k" }) -- calls that may still send chunks; iterators may be dropped
   state.cursor = 0
+  state.costs = setmetatable({}, { __mode = "k" }) -- function -> what is known of its items (chunking.lua)
 end
 
 --- Starts workers. `opts` have been checked.
@@ -167,8 +168,20 @@ end
 --- Raises unless this is a pool, and takes work.
 function Pool.check_open(self, verb, level)
   check_self(self, verb, level + 1)
+  -- A callback may close it.
+  if not self.closed then self:ask() end
   if self.closed then error(("'%s' on a pool that is closed"):format(verb), level + 2) end
-  self:ask()
+end
+
+--- What calls of this pool have learned of the function, for chunking.new; and whether there is anything.
+function Pool:costs_of(fn)
+  local costs = state_of(self).costs
+  local known = costs[fn]
+  if not known then
+    known = { largest = 0 }
+    costs[fn] = known
+  end
+  return known, known.seconds_an_item ~= nil
 end
 
 -- ---- calls and futures ------------------------------------------------------------

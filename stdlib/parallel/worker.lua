@@ -10,9 +10,14 @@ local core = require "lumap.core"
 local compat = require "lumap.compat"
 local Error = require "parallel.error"
 local libraries = require "parallel.libraries"
-local loops = require "parallel.loops"
+local runners_with = require "parallel.runners"
 
 local pack, unpack = compat.pack, compat.unpack
+
+-- A worker that has run as many items is worth the ffi library.
+local WARM_ITEMS = 64
+-- So many logs are remembered.
+local MOST_KEPT = 16
 
 --- The worker's part of a traceback: the lines above our own.
 local function trimmed_traceback(level)
@@ -53,10 +58,19 @@ end
 return function(api)
   local stopped = api.stopped
   local control = api.control
-  local begin, numbers, into, start_stream = api.begin, api.numbers, api.into, api.start_stream
-  if loops then
-    local compiled = loops(control, api.stream_address())
-    begin, numbers, into, start_stream = compiled.begin, compiled.numbers, compiled.into, compiled.start_stream
+  local numbers, start_stream, runners = api.numbers, api.start_stream, runners_with(api.begin, api.into, control)
+  local items_met, compiled = 0, false
+
+  --- What runs so many items gets loops that the VM compiles, where it does. They need the ffi library, which takes
+  --- more memory and time than a worker that sleeps or waits has to spare.
+  local function warm_up(count)
+    items_met = items_met + count
+    if compiled or items_met < WARM_ITEMS then return end
+    compiled = true
+    local loops = require "parallel.loops"
+    if not loops then return end
+    local made = loops(control, api.stream_address())
+    numbers, start_stream, runners = made.numbers, made.start_stream, runners_with(made.begin, made.into, control)
   end
 
   -- In a copy of the caller's process: what the caller has handed over.
@@ -117,13 +131,45 @@ return function(api)
     return context
   end
 
-  local function open_context(call)
+  -- What calls have left that serves others: by the bytes of their log. `true`: such a log has come once.
+  local kept, kept_count = {}, 0
+
+  --- The context that an earlier call with the same log has left, if that is as good as a new one.
+  local function recall(code)
+    local context = code and kept[code]
+    if not context or context == true then return nil end
+    kept[code] = true
+    return api.is_unchanged(context.note, context.environment, context.metatable) and context or nil
+  end
+
+  --- Keeps a context that is over, or lets go of it.
+  local function keep(context)
+    if context.note and context.read == 1 and not context.failed then kept[context.code] = context end
+  end
+
+  --- Notes that a log has come. True when it came before: then it is worth a note of what it brought.
+  local function has_come(code)
+    if kept[code] then return true end
+    if kept_count == MOST_KEPT then kept, kept_count = {}, 0 end
+    kept[code], kept_count = true, kept_count + 1
+    return false
+  end
+
+  local function open_context(call, task)
     if shared then return open_own_context(call) end
-    local environment = {}
-    for name, value in next, _G do environment[name] = value end
-    environment._G = environment
-    setmetatable(environment, { __index = _G })
-    local context = { scope = api.scope(environment), read = 0, values = {}, loops = {} }
+    local code = api.log_code(task)
+    local context = recall(code)
+    if not context then
+      local environment = {}
+      for name, value in next, _G do environment[name] = value end
+      environment._G = environment
+      local metatable = { __index = _G }
+      setmetatable(environment, metatable)
+      context = {
+        scope = api.scope(environment), read = 0, values = {}, loops = {}, code = code, environment = environment,
+        metatable = metatable,
+      }
+    end
     contexts[call] = context
     return context
   end
@@ -182,30 +228,17 @@ return function(api)
     enter(context)
     if context.plan then return end
     context.fn, context.plan, context.fold = context.values[1], context.values[2], context.values[3]
-    if context.plan.seed then seed_functions(context) end
+    local plan = context.plan
+    if context.code and not (context.values.additions or plan.into or plan.buffer) and has_come(context.code) then
+      context.note = api.note(context.scope, context.environment, plan)
+    end
+    if plan.seed then seed_functions(context) end
   end
 
   local function fail_all(task, context, count, record)
     local errors = {}
     for k = 1, count do errors[k] = record end
     api.finish(task, context.scope, {}, errors, count)
-  end
-
-  --- Stores what one item gave: value c at columns[c][k].
-  local function store(columns, k, ...)
-    local n = select("#", ...)
-    if n == 1 then
-      columns[1][k] = (...)
-      return
-    end
-    for c = 1, n do
-      local column = columns[c]
-      if not column then
-        column = {}
-        columns[c] = column
-      end
-      column[k] = (select(c, ...))
-    end
   end
 
   --- The function over lists of arguments.
@@ -216,91 +249,6 @@ return function(api)
       end
       return fn(unpack(args, 1, args.n or #args))
     end
-  end
-
-  -- What each mode does with an item. Each runs items at..last and returns the last one that is done.
-  local runners = {}
-
-  function runners.map(fn, call, first, at, last, items, columns)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      store(columns, k, fn(items[k]))
-    end
-    return last
-  end
-
-  function runners.each(fn, call, first, at, last, items)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      fn(items[k])
-    end
-    return last
-  end
-
-  --- Stores the result of each item in its place of the call's buffer.
-  function runners.into(fn, call, first, at, last, items, _, _, context, kind)
-    local plan = context.plan
-    local buffer = plan.into
-    if kind then
-      return into(fn, items, kind, control, call, first, at, last, plan.start, plan.step, buffer, context.loops)
-    end
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      core.store_result(buffer, first + k - 1, (fn(items[k])))
-    end
-    return last
-  end
-
-  function runners.filter(fn, call, first, at, last, items, columns)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      columns[1][k] = fn(items[k]) and true or false
-    end
-    return last
-  end
-
-  -- Set while a folding function runs: an error is then none of the item's.
-  local folding = false
-
-  --- Joins the items to the value so far, columns[1][1]; columns.filled is the item with which that begins, nil when
-  --- there is none. A failure leaves the value as it was when this began: its call has no result any more.
-  function runners.reduce(fn, call, first, at, last, items, columns)
-    local value, filled = columns[1][1], columns.filled
-    folding = true
-    for k = at, last do
-      if begin(control, call, first + k - 1) then
-        folding = false
-        return k - 1
-      end
-      if filled then value = fn(value, items[k]) else value, filled = items[k], first + k - 1 end
-    end
-    folding = false
-    columns[1][1], columns.filled = value, filled
-    return last
-  end
-
-  --- The same with what `fn` makes of the items; nil stays out.
-  function runners.mapreduce(fn, call, first, at, last, items, columns, fold)
-    local value, filled = columns[1][1], columns.filled
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      local mapped = fn(items[k])
-      if mapped ~= nil then
-        folding = true
-        if filled then value = fold(value, mapped) else value, filled = mapped, first + k - 1 end
-        folding = false
-      end
-    end
-    columns[1][1], columns.filled = value, filled
-    return last
-  end
-
-  --- One call, whose number of results counts.
-  function runners.single(fn, call, first, _, last, items, columns)
-    if begin(control, call, first) then return 0 end
-    local results = pack(fn(items[1]))
-    for c = 1, results.n do columns[c] = { results[c] } end
-    return last
   end
 
   --- After an item failed. What earlier ones gave, and later ones are, may have filled the memory: then the state ends
@@ -332,7 +280,7 @@ return function(api)
           at = last + 1
         else
           local record = to_record(reached, context.plan)
-          record.folding, folding = folding or nil, false
+          record.folding, runners.folding = runners.folding or nil, false
           recover(record, count == 1 or context.plan.mode == "into")
           failed = math.max(at, (api.index() or first) - first + 1)
           errors[failed] = record
@@ -388,7 +336,7 @@ return function(api)
     local columns, errors = { {} }, {}
     if done > 0 then api.unpack(task, columns[1], done, state.kind or "f64") end
     if ok then
-      store(columns, done + 1, unpack(outcome, 4, outcome.n))
+      runners.store(columns, done + 1, unpack(outcome, 4, outcome.n))
     else
       errors[done + 1] = to_record(outcome[2], plan)
       recover(errors[done + 1], count == 1)
@@ -436,7 +384,7 @@ return function(api)
 
   local function run(task)
     local call, kind, first, count, most = api.info(task)
-    local context = contexts[call] or open_context(call)
+    local context = contexts[call] or open_context(call, task)
     if init then run_init() end
     if init_error then return fail_all(task, context, count, init_error) end
     if not context.failed then
@@ -450,6 +398,7 @@ return function(api)
     local plan = context.plan
     -- Values of a fold stand for all of their items.
     if most and not plan.merges then count = most end
+    warm_up(count)
     api.hide_index(plan.single or plan.mode == "reduce" or (plan.merges and first >= plan.merges) or false)
     if not plan.seed then return run_task(task, context, call, kind, first, count) end
     -- An error that gets out of here ends the state, and its random numbers with it.
@@ -459,8 +408,11 @@ return function(api)
   end
 
   local function forget(call)
-    if contexts[call] == current then enter(nil) end
+    local context = contexts[call]
+    if not context then return end
+    if context == current then enter(nil) end
     contexts[call] = nil
+    keep(context)
   end
 
   return { run = run, forget = forget }

@@ -33,6 +33,7 @@
 
 #include "backend/task.h"
 #include "base/status.h"
+#include "os/os.h"
 #include "shared/memory.h"
 
 typedef struct lumap_crew lumap_crew;
@@ -43,9 +44,15 @@ typedef struct lumap_worker {
   lumap_crew *crew;                 /* fixed */
   _Atomic(lumap_control *) control; /* of who sits there now; what was here before lasts as long as the crew. In shared
                                        memory for a process */
-  bool rested;                      /* the pool's lock: nothing came since it was told to rest */
-  lumap_list mailbox;               /* the pool's lock: tasks for this worker alone (LUMAP_TASK_END) */
-  void *own;                        /* the back-end's own part */
+  /* The pool's lock. */
+  bool rested; /* nothing came since it was told to rest */
+  bool waits;  /* in the pool's list of those who wait for work, between these two */
+  struct lumap_worker *warmer, *colder;
+  lumap_list mailbox; /* tasks for this worker alone (LUMAP_TASK_END) */
+
+  lumap_event bell;        /* any thread: there is something for this worker, who waits */
+  lumap_patience patience; /* the worker's thread */
+  void *own;               /* the back-end's own part */
 } lumap_worker;
 
 /* What a worker does. Functions run on the worker's thread (in its process) unless they say otherwise. */

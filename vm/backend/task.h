@@ -133,6 +133,17 @@ static inline bool lumap_control_is_stopped(const lumap_control *control, uint32
          (stop == call_id && index >= atomic_load_explicit(&control->stop_from, memory_order_relaxed));
 }
 
+/* The worker's side: item `index` begins. False: it shall not. The index is written first and then the request looked
+ * at, so that who makes one, then has lumap_memory_barrier_all make all processors agree, and still finds the index as
+ * it was, knows that no later item will begin. The compiler must keep that order; the processor's is the other side's
+ * business, so that an item costs no barrier. Release: if this worker is given up in the item, whoever reads its number
+ * sees what the ones before it stored in shared memory. */
+static inline bool lumap_control_begin_item(lumap_control *control, uint32_t call_id, uint64_t index) {
+  atomic_store_explicit(&control->index, index, memory_order_release);
+  atomic_signal_fence(memory_order_seq_cst);
+  return !lumap_control_is_stopped(control, call_id, index);
+}
+
 /* ---- who has a task: the child that begins it, or the parent that takes it back ----
  *
  * The parent numbers the tasks of a child's life from 1 on; frames carry the number, `turn`. Both sides move one word:

@@ -9,6 +9,9 @@
 
 enum { NAME = 1, TABLE, COPY, SLOTS = 3 };
 
+/* A few more than there are names in the libraries of either VM. */
+enum { MANY_NAMES = 128 };
+
 static const char libraries_key;
 
 static const char *const libraries[] = {"", "string", "table", "math", "io", "os", "coroutine", "debug", "utf8", "bit"};
@@ -30,10 +33,13 @@ static bool push_library(lua_State *L, const char *name) {
   return false;
 }
 
-/* Pushes a copy of the table on top, and adds its keys to the set at `names`. */
+/* Pushes a copy of the table on top, and adds its keys to the set at `names`. Counted first: a table that grows costs
+   several times as much. */
 static void push_copy(lua_State *L, int names) {
-  int table = lua_gettop(L);
-  lua_newtable(L);
+  int table = lua_gettop(L), count = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
+    count++;
+  lua_createtable(L, 0, count);
   lua_pushnil(L);
   while (lua_next(L, table)) {
     lua_pushvalue(L, -2);
@@ -48,8 +54,8 @@ static void push_copy(lua_State *L, int names) {
 void lumap_additions_open(lua_State *L) {
   int list, at = 0;
   luaL_checkstack(L, 10, NULL);
-  lua_newtable(L);
-  lua_newtable(L);
+  lua_createtable(L, SLOTS * (int)(sizeof libraries / sizeof *libraries), 0);
+  lua_createtable(L, 0, MANY_NAMES);
   list = lua_gettop(L) - 1;
   for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
     if (!push_library(L, libraries[i])) continue;
@@ -62,6 +68,36 @@ void lumap_additions_open(lua_State *L) {
   }
   lua_rawseti(L, list, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &libraries_key);
+}
+
+void lumap_additions_accept(lua_State *L, const char *library, const char *field) {
+  int top = lua_gettop(L), count;
+  lua_getglobal(L, library);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  count = (int)lumap_rawlen(L, top + 2);
+  for (int at = 0; at < count; at += SLOTS) {
+    lua_rawgeti(L, top + 2, at + TABLE);
+    if (lua_rawequal(L, -1, top + 1)) {
+      lua_rawgeti(L, top + 2, at + COPY);
+      lua_getfield(L, top + 1, field);
+      lua_setfield(L, -2, field);
+    }
+    lua_settop(L, top + 2);
+  }
+  lua_settop(L, top);
+}
+
+void lumap_additions_restore(lua_State *L) {
+  int table = lua_gettop(L), list = table + 1, count;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  count = (int)lumap_rawlen(L, list);
+  for (int at = 0; at < count; at += SLOTS) {
+    lua_rawgeti(L, list, at + TABLE);
+    lua_rawgeti(L, list, at + COPY);
+    if (lua_rawequal(L, list + 1, table)) lua_replace(L, table);
+    lua_settop(L, list);
+  }
+  lua_settop(L, table);
 }
 
 /* Replaces the value on top by an addition. The list of libraries is at `list`. [-1, +1] */

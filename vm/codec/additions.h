@@ -22,6 +22,12 @@ enum {
 /* Remembers the libraries of the state as they are: call before any script runs. [-0, +0] */
 void lumap_additions_open(lua_State *L);
 
+/* What the field of the library holds now is what it held from the start. [-0, +0] */
+void lumap_additions_accept(lua_State *L, const char *library, const char *field);
+
+/* Replaces the table on top by a copy of what it held then, if it is a library; else it stays. [-1, +1] */
+void lumap_additions_restore(lua_State *L);
+
 /* Pushes an addition for each library whose field with the name on top is not what it was, and returns how many.
  * [-0, +n] */
 int lumap_additions_push(lua_State *L);

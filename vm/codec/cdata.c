@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "codec/cdata.h"
 
+#include <string.h>
+
 static const char declarations_key, functions_key;
 
 /* How a type is given (FORMAT.md). */
@@ -17,8 +19,41 @@ enum { STRANGER = 0, PEER = 1 };
 
 /* ---- the functions of cdata.lua ----------------------------------------------------------------------------- */
 
-void lumap_cdata_install(lua_State *L) {
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &declarations_key);
+/* Loads declarations.lua unless that has been done, or is being done further down on the stack. */
+static void need_declarations(lua_State *L) {
+  int top = lua_gettop(L);
+  luaL_checkstack(L, 6, NULL);
+  lumap_push_loaded(L);
+  lua_getfield(L, -1, "lumap.declarations");
+  if (lua_isnil(L, -1)) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lumap.declarations");
+    lua_call(L, 1, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &declarations_key);
+  }
+  lua_settop(L, top);
+}
+
+/* require, whose stock function is the upvalue. */
+static int require_recorded(lua_State *L) {
+  const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
+  bool is_ffi = strcmp(name, "ffi") == 0;
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  if (is_ffi) need_declarations(L);
+  return lua_gettop(L);
+}
+
+void lumap_cdata_open(lua_State *L, bool now) {
+  if (!LUMAP_VM_IS_LUAJIT) return;
+  if (now) {
+    need_declarations(L);
+    return;
+  }
+  lua_getglobal(L, "require");
+  lua_pushcclosure(L, require_recorded, 1);
+  lua_setglobal(L, "require");
 }
 
 void lumap_cdata_push_functions(lua_State *L) {
@@ -26,6 +61,7 @@ void lumap_cdata_push_functions(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
   if (!lua_isnil(L, -1)) return;
   lua_pop(L, 1);
+  if (LUMAP_VM_IS_LUAJIT) need_declarations(L);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "lumap.cdata");
   lua_call(L, 1, 1);
@@ -89,7 +125,8 @@ static void put_metatables(lumap_encoder *e, int look, const lumap_step *step) {
   own = others - 1;
   count = lumap_rawlen(L, others);
   if (count > UINT8_MAX) count = UINT8_MAX;
-  if (++e->depth >= LUMAP_DEPTH_ALLOWED - 20) lumap_raise(L, "cannot send C types whose metatables nest so deeply");
+  e->depth++;
+  if (e->depth >= LUMAP_DEPTH_ALLOWED - 20) lumap_raise(L, "cannot send C types whose metatables nest so deeply");
   lumap_put_u8(e->sink.out, (unsigned)count);
   for (size_t i = 1; i <= count; i++) {
     lua_rawgeti(L, others, (int)i);
@@ -281,7 +318,7 @@ static void get_metatables(lumap_decoder *d) {
   lua_State *L = d->L;
   int type = lua_gettop(L);
   unsigned count = lumap_get_u8(&d->in);
-  if (++d->depth > LUMAP_DEPTH_ALLOWED) lumap_decoder_bad(d, "values nested too deeply");
+  lumap_decoder_deepen(d);
   for (unsigned i = 0; i < count; i++) {
     get_type(d);
     lua_pop(L, 1);

@@ -9,8 +9,10 @@
 
 #include "codec/encoder.h"
 
-/* Pops what stdlib/lumap/declarations.lua returned: the texts to repeat in workers are taken from there. [-1, +0] */
-void lumap_cdata_install(lua_State *L);
+/* From now on what the state declares through the ffi library is recorded (stdlib/lumap/declarations.lua). With `now`
+ * it is loaded at once; without, when a script requires it, for which `require` is replaced: many workers never do.
+ * Call before anything else is required. [-0, +0] */
+void lumap_cdata_open(lua_State *L, bool now);
 
 /* Pushes the functions of cdata.lua, which is loaded when they are asked for first; false on a VM without the ffi
  * library. [-0, +1] */

@@ -39,8 +39,10 @@ typedef struct lumap_scope {
   lumap_map map;      /* object (or upvalue cell) of the log: its offset there << 8 | flags (or the cell's number) */
   uint64_t log_size;  /* bytes of the log's finished entries */
   lumap_bytes log;    /* the entry that is being written: caller's side */
+  uint64_t named;     /* log_size when names were last brought up to date for the log, and one: caller's side */
   bool writes;        /* caller's side: the log can be added to */
   bool finds_globals; /* the globals that functions read are sent */
+  bool has_effects;   /* what was read changed more than the call's own environment: worker's side */
   uint32_t functions; /* functions in the log */
   uint32_t declared;  /* declarations of C types and functions in the log: caller's side */
 } lumap_scope;

@@ -343,7 +343,7 @@ static void get_value(lumap_decoder *d) {
 }
 
 void lumap_decode_nested(lumap_decoder *d) {
-  if (++d->depth > LUMAP_DEPTH_ALLOWED) lumap_decoder_bad(d, "values nested too deeply");
+  lumap_decoder_deepen(d);
   get_value(d);
   d->depth--;
 }
@@ -403,6 +403,8 @@ static void get_record(lumap_decoder *d, int environment, int values) {
   lua_State *L = d->L;
   int top = lua_gettop(L);
   unsigned record = lumap_get_u8(&d->in);
+  if (record != LUMAP_RECORD_VALUE && record != LUMAP_RECORD_GLOBAL && record != LUMAP_RECORD_OBJECT)
+    d->scope->has_effects = true;
   switch (record) {
   case LUMAP_RECORD_VALUE:
     lumap_decode_value(d);

@@ -152,7 +152,7 @@ static __attribute__((noinline)) cursor get_other(lumap_decoder *d, cursor at) {
 ALWAYS_INLINE cursor get_composite(lumap_decoder *d, cursor at, unsigned tag) {
   bool is_table = (tag & ~3u) == LUMAP_TAG_TABLE;
   if ((!is_table && (tag & ~3u) != LUMAP_TAG_RECORD) || d->depth >= LUMAP_DEPTH_ALLOWED) return get_other(d, at);
-  d->depth++;
+  lumap_decoder_deepen(d);
   at = is_table ? get_table(d, at, tag) : get_record(d, at, tag);
   d->depth--;
   return at;

@@ -111,6 +111,7 @@ lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   e->scope = scope ? lua_touserdata(L, scope) : NULL;
   e->flags = flags;
   e->names = scope || (flags & LUMAP_CODEC_FUNCTIONS) ? lumap_names_get(L) : NULL;
+  e->knows_names = false;
   e->depth = e->packing = 0;
   e->met_count = 0; /* those of the last message may be gone */
   e->environment = NULL;
@@ -123,6 +124,11 @@ lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   e->environment = e->names ? lua_topointer(L, -1) : NULL;
   lua_pop(L, 2);
   return e;
+}
+
+void lumap_encoder_need_names(lumap_encoder *e) {
+  if (!e->knows_names && e->names) lumap_names_refresh(e->L, e->names);
+  e->knows_names = true;
 }
 
 lumap_encoder *lumap_encode_begin(lua_State *L, lumap_bytes *out, int scope, unsigned flags) {
@@ -195,12 +201,12 @@ static size_t place_of(const lumap_encoder *e, uint64_t offset) {
 void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_t size) {
   lumap_bytes *out = e->sink.out;
   size_t at = lumap_text_slot_number(text);
-  lumap_text_slot *slot = &e->texts[at];
+  lumap_text_slot *slot;
   if (size >= LUMAP_PIECE_LEAST && e->pieces_index && e->scratch && e->piece_count < LUMAP_PIECES) {
     put_piece(e, text, size);
   } else if (!lumap_text_has_slot(e, size)) {
     lumap_put_string(out, bytes, size);
-  } else if (slot->text != text || slot->stamp != e->stamp) {
+  } else if ((slot = &e->texts[at])->text != text || slot->stamp != e->stamp) {
     *slot = (lumap_text_slot){.text = text, .stamp = e->stamp};
     lumap_put_string(out, bytes, size);
   } else {
@@ -580,6 +586,9 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
 
 void lumap_encode_value(lumap_encoder *e, int index, const char *label, int number) {
   lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, number, label, NULL};
+  int type = lua_type(e->L, index);
+  if (type != LUA_TNUMBER && type != LUA_TSTRING && type != LUA_TBOOLEAN && type != LUA_TNIL)
+    lumap_encoder_need_names(e);
   lumap_encoder_forget_objects(e);
   e->mark = e->sink.out->size;
   e->shape_mark = e->shape_count;

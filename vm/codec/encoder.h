@@ -73,6 +73,7 @@ struct lumap_encoder {
   lumap_scope *scope;
   int scope_index;
   lumap_names *names; /* NULL: nothing goes by name */
+  bool knows_names;   /* they are up to date */
   /* Tables that arrive as the reader's globals: the state's, and those of the call that a worker is in; or NULL. */
   const void *globals, *environment;
   unsigned flags;
@@ -94,9 +95,9 @@ struct lumap_encoder {
   int piece_count, pieces_index; /* pieces_index: stack index of the list of strings; 0: strings are copied */
   /* What this message has said, or seen once. Entries of other stamps are of other messages. */
   uint64_t stamp;
-  uint32_t shape_count, shape_mark; /* now; before the value that is being written */
-  lumap_shape shapes[LUMAP_SHAPES];
+  uint32_t shape_count, shape_mark;             /* now; before the value that is being written */
   lumap_shape *last_shape[LUMAP_DEPTH_ALLOWED]; /* by depth */
+  lumap_shape shapes[LUMAP_SHAPES];
   lumap_text_slot texts[LUMAP_TEXTS];
 };
 
@@ -146,6 +147,9 @@ void lumap_put_deferred(lumap_encoder *e);
 /* The state's encoder, bound to a scope or to plain use, without a sink. It needs the collector to rest until the last
  * value is written. [-0, +2] */
 lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags);
+
+/* Before anything that may have a name is written. */
+void lumap_encoder_need_names(lumap_encoder *e);
 
 /* Raises the VM's error if the sink had no memory. */
 static inline void lumap_encoder_check_memory(lumap_encoder *e) {
@@ -293,6 +297,11 @@ void lumap_decoder_fail_object(lumap_decoder *d, unsigned tag, uint64_t offset);
 
 /* Raises "bad message at byte N: WHAT". */
 int lumap_decoder_bad(lumap_decoder *d, const char *what);
+
+/* One level deeper. Raises an error when that is too deep. */
+static inline void lumap_decoder_deepen(lumap_decoder *d) {
+  if (++d->depth > LUMAP_DEPTH_ALLOWED) lumap_decoder_bad(d, "values nested too deeply");
+}
 
 /* Raises an error if the input has ended. */
 static inline void lumap_decoder_check(lumap_decoder *d) {

@@ -74,10 +74,19 @@ typedef struct record {
   const lumap_step *root;
 } record;
 
+/* An encoder for records. What may have a name is looked at once an entry, all of which is written at one time. */
+static lumap_encoder *bind_encoder(lua_State *L, int scope) {
+  lumap_encoder *e = lumap_encoder_bind(L, scope, 0);
+  e->knows_names = e->scope->named == e->scope->log_size + 1;
+  lumap_encoder_need_names(e);
+  e->scope->named = e->scope->log_size + 1;
+  return e;
+}
+
 /* record, scope, value */
 static int write_record(lua_State *L) {
   const record *what = lua_touserdata(L, 1);
-  lumap_encoder *e = lumap_encoder_bind(L, 2, 0);
+  lumap_encoder *e = bind_encoder(L, 2);
   lua_pushnil(L);
   e->sink = lumap_log_sink(e, lua_gettop(L));
   lumap_put_declarations(e);
@@ -115,7 +124,7 @@ void lumap_log_global(lua_State *L, int scope, const char *name, int index, cons
 /* Writes the class whose record is on top, its metatable or nil. [-0, +0] */
 static int log_class(lua_State *L) {
   lumap_step root = {NULL, LUMAP_STEP_ROOT, 0, 0, "a registered class", NULL};
-  lumap_encoder *e = lumap_encoder_bind(L, 1, 0);
+  lumap_encoder *e = bind_encoder(L, 1);
   lua_pushnil(L);
   e->sink = lumap_log_sink(e, lua_gettop(L));
   lumap_put_declarations(e);

@@ -10,17 +10,20 @@
 #include <string.h>
 
 #include "base/map.h"
+#include "codec/additions.h"
+#include "lua/state.h"
 
 enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
 
 /* Slots of the table that belongs to the index. */
-enum { ENTRIES = 1, STANDARD_GLOBALS, FINDABLE, STANDARD_OBJECTS };
+enum { ENTRIES = 1, STANDARD_GLOBALS, FINDABLE, STANDARD_OBJECTS, COPIES };
 
 struct lumap_names {
   lumap_map map;
   uint64_t fingerprint; /* of package.loaded, when it was last looked at */
   uint64_t count;       /* entries */
   uint64_t standard;    /* entries that every state has */
+  bool made;            /* there is an index */
 };
 
 static const char names_key;
@@ -48,6 +51,23 @@ static bool can_be_named(lua_State *L, int index) {
   return lua_istable(L, index) || lua_isfunction(L, index);
 }
 
+/* package.loaded and package.preload: what is in them has names of its own, and may be a script's. */
+static bool is_registry(lua_State *L, int index) {
+  int top = lua_gettop(L);
+  bool found;
+  index = lua_absindex(L, index);
+  lumap_push_loaded(L);
+  found = lua_rawequal(L, -1, index);
+  lua_getfield(L, -1, "package");
+  if (!found && lua_istable(L, -1)) {
+    lua_pushliteral(L, "preload");
+    lua_rawget(L, -2);
+    found = lua_rawequal(L, -1, index);
+  }
+  lua_settop(L, top);
+  return found;
+}
+
 /* Adds the fields of the table on top, which is entry `parent`. */
 static void add_fields(lua_State *L, lumap_names *names, uint64_t parent, int depth, int entries) {
   luaL_checkstack(L, 8, "modules nested too deeply");
@@ -58,14 +78,76 @@ static void add_fields(lua_State *L, lumap_names *names, uint64_t parent, int de
       lua_pushvalue(L, -2);
       entry = add(L, names, lua_topointer(L, -2), parent, entries);
       lua_pop(L, 1);
-      if (entry && lua_istable(L, -1) && depth < DEEPEST) add_fields(L, names, entry, depth + 1, entries);
+      if (entry && lua_istable(L, -1) && depth < DEEPEST && !is_registry(L, -1))
+        add_fields(L, names, entry, depth + 1, entries);
     }
     lua_pop(L, 1);
   }
 }
 
-/* Modules first, so that a module that is also a field of another keeps its own name. */
-static void add_modules(lua_State *L, lumap_names *names) {
+/* Modules that every state has from the start. */
+static bool is_standard_module(const char *name) {
+  static const char *const names[] = {"_G",   "package", "coroutine", "table", "io",  "os",      "string",
+                                      "math", "utf8",    "debug",     "bit",   "jit", "jit.opt", "ffi"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp(names[i], name) == 0) return true;
+  for (int i = 0; i < lumap_embedded_module_count; i++)
+    if (strcmp(lumap_embedded_modules[i].name, name) == 0) return true;
+  return false;
+}
+
+/* Sets slot COPIES of the table on top: module -> what is in it, for those that lumap_additions_restore does not know.
+   [-0, +0] */
+static void copy_modules(lua_State *L) {
+  static const char *const names[] = {"parallel", "codec", "package", "jit"};
+  int own = lua_gettop(L);
+  lua_newtable(L);
+  lumap_push_loaded(L);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++, lua_settop(L, own + 2)) {
+    lua_getfield(L, own + 2, names[i]);
+    if (!lua_istable(L, -1)) continue;
+    lua_newtable(L);
+    for (lua_pushnil(L); lua_next(L, own + 3);) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, own + 4);
+    }
+    lua_rawset(L, own + 1);
+  }
+  lua_pop(L, 1);
+  lua_rawseti(L, own, COPIES);
+}
+
+/* Replaces the module on top by the copy of it in slot COPIES, if there is one. */
+static void restore_copied(lua_State *L) {
+  int module = lua_gettop(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  lua_rawgeti(L, -1, COPIES);
+  if (lua_istable(L, -1)) {
+    lua_pushvalue(L, module);
+    lua_rawget(L, -2);
+    if (lua_istable(L, -1)) lua_replace(L, module);
+  }
+  lua_settop(L, module);
+}
+
+/* Replaces the module on top by what it held when the state was opened, as far as that is kept. */
+static void restore_module(lua_State *L) {
+  lumap_push_globals(L);
+  if (lua_rawequal(L, -1, -2)) {
+    lua_pop(L, 2);
+    lumap_names_push_standard_globals(L);
+  } else {
+    lua_pop(L, 1);
+    lumap_additions_restore(L);
+    restore_copied(L);
+  }
+}
+
+/* Modules first, so that a module that is also a field of another keeps its own name. `standard`: those that every
+   state has, as they were. */
+static void add_modules(lua_State *L, lumap_names *names, bool standard) {
   uint64_t first = names->count;
   int entries, loaded;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
@@ -76,7 +158,8 @@ static void add_modules(lua_State *L, lumap_names *names) {
   loaded = lua_gettop(L);
   lua_pushnil(L);
   while (lua_next(L, loaded)) {
-    if (lua_type(L, -2) == LUA_TSTRING && can_be_named(L, -1)) {
+    if (lua_type(L, -2) == LUA_TSTRING && can_be_named(L, -1) &&
+        (!standard || is_standard_module(lua_tostring(L, -2)))) {
       lua_pushvalue(L, -2);
       add(L, names, lua_topointer(L, -2), 0, entries);
       lua_pop(L, 1);
@@ -86,14 +169,11 @@ static void add_modules(lua_State *L, lumap_names *names) {
   for (uint64_t entry = first + 1, last = names->count; entry <= last; entry++) {
     lua_rawgeti(L, entries, (int)(2 * entry));
     lua_rawget(L, loaded);
-    /* Fields of _G are the script's own globals, but for those that are there from the start. */
-    lumap_push_globals(L);
-    if (lua_istable(L, -2) && (!names->standard || !lua_rawequal(L, -1, -2))) {
-      lua_pop(L, 1);
+    if (lua_istable(L, -1)) {
+      if (standard) restore_module(L);
       add_fields(L, names, entry, 1, entries);
-      lua_pushnil(L);
     }
-    lua_pop(L, 2);
+    lua_pop(L, 1);
   }
   lua_pop(L, 4);
 }
@@ -132,19 +212,6 @@ static uint64_t fingerprint(lua_State *L) {
   return sum;
 }
 
-/* [-0, +1] */
-static void copy_globals(lua_State *L) {
-  lua_newtable(L);
-  lumap_push_globals(L);
-  lua_pushnil(L);
-  while (lua_next(L, -2)) {
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_rawset(L, -5);
-  }
-  lua_pop(L, 1);
-}
-
 /* Pushes a set of the modules that every state can load without a file: our own, and LuaJIT's. [-0, +1] */
 static void push_preloaded(lua_State *L) {
   lua_newtable(L);
@@ -160,7 +227,7 @@ static void push_preloaded(lua_State *L) {
   lua_pop(L, 2);
 }
 
-void lumap_names_open(lua_State *L) {
+void lumap_names_open(lua_State *L, bool scripted) {
   lumap_names *names;
   if (luaL_newmetatable(L, type_name)) {
     lua_pushcfunction(L, collect);
@@ -171,35 +238,43 @@ void lumap_names_open(lua_State *L) {
   lumap_push_userdata_table(L, -1);
   lua_newtable(L);
   lua_rawseti(L, -2, ENTRIES);
-  copy_globals(L);
+  lumap_push_first_globals(L);
   lua_rawseti(L, -2, STANDARD_GLOBALS);
   push_preloaded(L);
   lua_rawseti(L, -2, FINDABLE);
+  if (scripted) copy_modules(L);
   lua_pop(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &names_key);
-  add_modules(L, names);
-  names->standard = names->count;
-  names->fingerprint = fingerprint(L);
+}
+
+static void make_index(lua_State *L, lumap_names *names) {
+  lumap_map_drop_from(&names->map, 0);
+  names->count = 0;
+  add_modules(L, names, true);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
   lumap_push_userdata_table(L, -1);
   keep_objects(L, names);
   lua_pop(L, 2);
+  names->standard = names->count;
+  names->made = true;
 }
 
 lumap_names *lumap_names_get(lua_State *L) {
   lumap_names *names;
-  uint64_t now;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
   names = lua_touserdata(L, -1);
   lua_pop(L, 1);
-  now = fingerprint(L);
-  if (now != names->fingerprint) {
-    lumap_map_drop_from(&names->map, names->standard + 1);
-    names->count = names->standard;
-    add_modules(L, names);
-    names->fingerprint = now;
-  }
   return names;
+}
+
+void lumap_names_refresh(lua_State *L, lumap_names *names) {
+  uint64_t now = fingerprint(L);
+  if (!names->made) make_index(L, names);
+  if (now == names->fingerprint) return;
+  lumap_map_drop_from(&names->map, names->standard + 1);
+  names->count = names->standard;
+  add_modules(L, names, false);
+  names->fingerprint = now;
 }
 
 /* Can another state require `module`, the string on top? The answer is kept. [-0, +0] */
@@ -287,9 +362,12 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index) {
 
 bool lumap_names_resolve(lua_State *L, int parts) {
   int base = lua_gettop(L) - parts, code;
+  const char *module = lua_tostring(L, base + 1);
   bool found = true;
-  if (strcmp(lua_tostring(L, base + 1), "_G") == 0) {
+  if (strcmp(module, "_G") == 0) {
     lumap_names_push_standard_globals(L);
+  } else if (strcmp(module, "ffi") == 0) {
+    lua_pushnil(L); /* required, loaded or not: code with a literal 1LL loads it behind everybody's back */
   } else {
     lumap_push_loaded(L);
     step_into(L, base + 1);

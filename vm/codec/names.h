@@ -2,8 +2,9 @@
  *
  * names.h - what goes by name: modules, and the functions and tables in them, that both sides can require.
  *
- * Each state has one index of names, made when the state is opened, before any script runs: what it holds then is
- * "standard" and exists in every state. Modules loaded later are looked at again whenever package.loaded has changed.
+ * Each state has one index of names. What was there when the state was opened, before any script ran, is "standard" and
+ * exists in every state. Modules loaded later are looked at again whenever package.loaded has changed. The index takes
+ * longer to make than a small worker takes to open, and most workers never ask: it is made when it is needed.
  * Owned by the state's registry; the state's threading rule.
  */
 #ifndef LUMAP_CODEC_NAMES_H
@@ -13,11 +14,15 @@
 
 typedef struct lumap_names lumap_names;
 
-/* Makes the index of the state: call once, after the libraries are open. [-0, +0] */
-void lumap_names_open(lua_State *L);
+/* Notes what the state has: call once, after the libraries are open and lumap_additions_open. With `scripted` what is
+ * in further modules is kept for when a script has changed them: in a main state. [-0, +0] */
+void lumap_names_open(lua_State *L, bool scripted);
 
-/* The index of the state, brought up to date with package.loaded. [-0, +0] */
+/* The index of the state, as it was when it was last brought up to date. Does no work. [-0, +0] */
 lumap_names *lumap_names_get(lua_State *L);
+
+/* Brings it up to date with package.loaded: before a value that may have a name. Allocates. [-0, +0] */
+void lumap_names_refresh(lua_State *L, lumap_names *names);
 
 /* May the object have a name? False is certain, and cheap. [-0, +0] */
 bool lumap_names_has(const lumap_names *names, const void *object);

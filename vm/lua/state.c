@@ -6,9 +6,8 @@
 
 static const char environment_key;
 
-/* The globals of the embedded modules: as they are before any script runs, so that one that replaces `type` breaks only
-   itself. [-0, +1] */
-static void push_environment(lua_State *L) {
+/* Made by the first embedded module that is loaded. One that replaces `type` later breaks only itself. */
+void lumap_push_first_globals(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &environment_key);
   if (!lua_isnil(L, -1)) return;
   lua_pop(L, 1);
@@ -41,7 +40,7 @@ static int load_embedded(lua_State *L) {
   lua_settop(L, 1);
   snprintf(name, sizeof name, "=%s", module->chunk);
   if (lumap_load(L, module->code, module->size, name, "b") != 0) return fail_to_load(L, module->name);
-  push_environment(L);
+  lumap_push_first_globals(L);
   lumap_set_chunk_environment(L, -2);
   lua_insert(L, 1);
   if (lua_pcall(L, 1, 1, 0) != 0) return fail_to_load(L, module->name);

@@ -33,6 +33,10 @@ typedef struct lumap_state_options {
  * last, protected, with `data` as a light userdata. NULL on failure. */
 lua_State *lumap_state_open(const lumap_state_options *options, lua_CFunction setup, void *data, lumap_error *error);
 
+/* Pushes a table of the globals as they were before any script ran: for our own modules it is the environment. Read
+ * only. [-0, +1] */
+void lumap_push_first_globals(lua_State *L);
+
 /* Runs finalizers and frees. NULL is fine. */
 void lumap_state_close(lua_State *L);
 

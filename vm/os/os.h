@@ -38,8 +38,6 @@ static inline uint32_t lumap_event_key(lumap_event *event) {
   return atomic_load_explicit(&event->sequence, memory_order_acquire);
 }
 void lumap_event_signal(lumap_event *event);
-/* The same, but of those who sleep one is woken and not all: for events that any waiter can deal with. */
-void lumap_event_signal_one(lumap_event *event);
 /* LUMAP_E_OK when the event was signalled since `key` (or for no reason), LUMAP_E_TIMEOUT when `deadline_ns` has
  * passed, LUMAP_E_INTERRUPTED when a signal handler ran (installed with SA_RESTART or without). */
 lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadline_ns);
@@ -49,6 +47,24 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
 void lumap_event_signal_shared(lumap_event *event);
 void lumap_event_signal_one_shared(lumap_event *event);
 lumap_status lumap_event_wait_shared(lumap_event *event, uint32_t key, uint64_t deadline_ns);
+
+/* What one thread has learned about its waits. Waking a thread that sleeps takes longer than many of them last; but a
+ * wait that will be long must not burn the time of others. So it spins only while its last waits were short. Zeroed is
+ * ready: it has yet to learn. The waiter's own. */
+typedef struct lumap_patience {
+  int8_t trust; /* from -3 to 3: it spins from 0 up */
+} lumap_patience;
+
+/* Looks at the event again and again, for 50 us at most; true when it was signalled since `key`. Does nothing when that
+ * does not seem worth it. For a waiter who knows that there is a processor to spare; then lumap_event_wait follows. */
+bool lumap_event_spin(lumap_event *event, uint32_t key, const lumap_patience *patience);
+
+/* The wait is over: it lasted for so long, spinning and sleeping. */
+void lumap_patience_learn(lumap_patience *patience, uint64_t waited_ns);
+
+/* Each thread of every process that runs at this moment has a memory barrier before this returns; so nobody else needs
+ * one. Takes milliseconds. False: the system cannot. */
+bool lumap_memory_barrier_all(void);
 
 /* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
 lumap_status lumap_sleep_until(uint64_t deadline_ns);

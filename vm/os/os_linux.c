@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -58,8 +59,36 @@ void lumap_event_signal(lumap_event *event) {
   wake(event, INT_MAX, FUTEX_PRIVATE_FLAG);
 }
 
-void lumap_event_signal_one(lumap_event *event) {
-  wake(event, 1, FUTEX_PRIVATE_FLAG);
+/* A wait that was shorter than this was worth spinning for, if not to its end. */
+static const uint64_t spin_ns = 50000, short_wait_ns = 150000;
+
+static void pause_processor(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+bool lumap_event_spin(lumap_event *event, uint32_t key, const lumap_patience *patience) {
+  enum { LOOKS_A_CLOCK = 64 };
+  uint64_t end;
+  if (patience->trust < 0) return false;
+  end = lumap_clock_ns() + spin_ns;
+  do
+    for (int i = 0; i < LOOKS_A_CLOCK; i++) {
+      if (lumap_event_key(event) != key) return true;
+      pause_processor();
+    }
+  while (lumap_clock_ns() < end);
+  return false;
+}
+
+void lumap_patience_learn(lumap_patience *patience, uint64_t waited_ns) {
+  if (waited_ns >= short_wait_ns)
+    patience->trust -= patience->trust > -3;
+  else
+    patience->trust += patience->trust < 3;
 }
 
 void lumap_event_signal_shared(lumap_event *event) {
@@ -98,6 +127,10 @@ lumap_status lumap_event_wait(lumap_event *event, uint32_t key, uint64_t deadlin
 
 lumap_status lumap_event_wait_shared(lumap_event *event, uint32_t key, uint64_t deadline_ns) {
   return wait_for_event(event, key, deadline_ns, 0);
+}
+
+bool lumap_memory_barrier_all(void) {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
 }
 
 /* ---- signal handlers ---- */

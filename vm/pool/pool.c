@@ -9,19 +9,24 @@ struct lumap_pool {
   lumap_crew crew;
   lumap_bytes setup;
   char *program;
+  int cpu_count;
 
   atomic_uint references;
 
   /* Lock order: this lock is taken last of all and nothing is called with it held, so it can meet no other. */
   pthread_mutex_t lock;
-  lumap_event work; /* there is a task, or the pool closes. No condition: those of glibc before 2.41 lose a signal once
-                       in a while when there are several waiters, and a task waited in the queue beside idle workers */
+  lumap_worker *warmest; /* of those who wait for work: the one that came last */
+  int waiting;           /* how many they are, those that spin included */
+  lumap_event drained;   /* for join: all that was submitted is done */
   lumap_list queue;
   uint64_t active;    /* submitted, not finished */
   uint64_t abandoned; /* tasks whose thread was given up */
   uint32_t next_call_id;
   bool closed;
   bool terminated;
+
+  /* Any thread. */
+  atomic_int spinning; /* workers that wait for work on a processor */
 
   /* The caller's thread. */
   bool joined;
@@ -60,6 +65,69 @@ static void pool_drop(void *self) {
   if (atomic_fetch_sub_explicit(&pool->references, 1, memory_order_acq_rel) == 1) pool_free(pool);
 }
 
+/* ---- who waits for work ----
+ *
+ * Each worker waits for a bell of its own, so that a task wakes one and the end of a call those that it concerns. */
+
+/* Under the lock. */
+static void leave_waiting(lumap_pool *pool, lumap_worker *worker) {
+  if (!worker->waits) return;
+  worker->waits = false;
+  pool->waiting--;
+  if (worker->warmer)
+    worker->warmer->colder = worker->colder;
+  else
+    pool->warmest = worker->colder;
+  if (worker->colder) worker->colder->warmer = worker->warmer;
+}
+
+static void join_waiting(lumap_pool *pool, lumap_worker *worker) {
+  worker->waits = true;
+  pool->waiting++;
+  worker->warmer = NULL;
+  worker->colder = pool->warmest;
+  if (pool->warmest) pool->warmest->warmer = worker;
+  pool->warmest = worker;
+}
+
+/* Under the lock. */
+static void ring(lumap_pool *pool, lumap_worker *worker) {
+  if (!worker || !worker->waits) return;
+  leave_waiting(pool, worker);
+  lumap_event_signal(&worker->bell);
+}
+
+static void ring_all(lumap_pool *pool) {
+  while (pool->warmest)
+    ring(pool, pool->warmest);
+  lumap_event_signal(&pool->drained);
+}
+
+/* Under the lock: are there processors for `more` threads beside those that work or spin already? */
+static bool has_processors(lumap_pool *pool, int more) {
+  int busy = pool->crew.worker_count - pool->waiting;
+  return busy + atomic_load_explicit(&pool->spinning, memory_order_relaxed) + more <= pool->cpu_count;
+}
+
+/* Under the lock, which is not held meanwhile: until somebody rings for this worker, or the deadline. */
+static void await_work(lumap_pool *pool, lumap_worker *worker, uint64_t deadline_ns) {
+  uint32_t key = lumap_event_key(&worker->bell);
+  uint64_t began = lumap_clock_ns();
+  bool spins, rung = false;
+  join_waiting(pool, worker);
+  spins = has_processors(pool, 2); /* this worker, and the caller who is to ring */
+  pthread_mutex_unlock(&pool->lock);
+  if (spins) {
+    atomic_fetch_add_explicit(&pool->spinning, 1, memory_order_relaxed);
+    rung = lumap_event_spin(&worker->bell, key, &worker->patience);
+    atomic_fetch_sub_explicit(&pool->spinning, 1, memory_order_relaxed);
+  }
+  if (!rung) lumap_event_wait(&worker->bell, key, deadline_ns);
+  lumap_patience_learn(&worker->patience, lumap_clock_ns() - began);
+  pthread_mutex_lock(&pool->lock);
+  leave_waiting(pool, worker);
+}
+
 /* ---- the feed: what workers see ------------------------------------------------------------------------------ */
 
 /* Tells a crew that does not wait in take. */
@@ -72,7 +140,7 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   lumap_job *job = job_of(task);
   pool->active--;
   pool->abandoned += task->given_up;
-  if (pool->active == 0 && pool->closed) lumap_event_signal(&pool->work);
+  if (pool->active == 0 && pool->closed) ring_all(pool);
   if (!job->event) return task;
   lumap_list_push(&job->finished, &task->link);
   job->finished_count++;
@@ -84,11 +152,32 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   return NULL;
 }
 
+/* A worker has one place for the call that it must stop: another call's request stays while it still acts on it. */
+static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) {
+  lumap_control *control = worker->control;
+  uint64_t running, stopping;
+  if (!control) return;
+  running = atomic_load(&control->call);
+  stopping = atomic_load(&control->stop_call);
+  if (stopping == LUMAP_STOP_ALL || (stopping != 0 && stopping == running && running != call_id)) return;
+  atomic_store(&control->stop_from, from);
+  atomic_store(&control->stop_call, call_id);
+}
+
+/* Under the lock, when a task that may have been cut short is done: what the worker begins from now on runs, unless the
+   call was cancelled. */
+static void lift_cut(lumap_worker *worker, const lumap_call *call) {
+  lumap_control *control = worker->control;
+  uint64_t stopped = call->id, from = atomic_load(&call->stop_from);
+  if (!control || !atomic_compare_exchange_strong(&control->stop_call, &stopped, 0)) return;
+  if (from != UINT64_MAX) request_stop(worker, call->id, from);
+}
+
 static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_pool *pool = self;
   lumap_task *orphan;
-  (void)worker;
   pthread_mutex_lock(&pool->lock);
+  if (job_of(task)->was_cut) lift_cut(worker, task->call);
   orphan = deliver(pool, task);
   pthread_mutex_unlock(&pool->lock);
   lumap_task_free(orphan);
@@ -103,7 +192,7 @@ static void pool_give_back(void *self, lumap_task *task) {
     orphan = deliver(pool, task);
   } else {
     lumap_list_push_front(&pool->queue, &task->link);
-    lumap_event_signal(&pool->work); /* not one: it might be join, which cannot deal with it */
+    ring(pool, pool->warmest);
   }
   pthread_mutex_unlock(&pool->lock);
   lumap_task_free(orphan);
@@ -120,14 +209,6 @@ static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker) {
   task = task_of(link);
   job_of(task)->met[worker->number - 1] = 1;
   return task;
-}
-
-/* Under the lock, which is not held meanwhile: what is signalled from now on ends the wait. */
-static void await_work(lumap_pool *pool, uint64_t deadline_ns) {
-  uint32_t key = lumap_event_key(&pool->work);
-  pthread_mutex_unlock(&pool->lock);
-  lumap_event_wait(&pool->work, key, deadline_ns);
-  pthread_mutex_lock(&pool->lock);
 }
 
 /* Under the lock, for a worker that finds nothing to do: what tells it to rest, once that is due. NULL: not yet, or it
@@ -150,7 +231,7 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
     if (rest_at == 0) rest_at = lumap_clock_ns() + LUMAP_REST_AFTER_MS * UINT64_C(1000000);
     task = rest_if_due(worker, rest_at);
     if (task) break;
-    await_work(pool, worker->rested ? LUMAP_FOREVER : rest_at);
+    await_work(pool, worker, worker->rested ? LUMAP_FOREVER : rest_at);
   }
   pthread_mutex_unlock(&pool->lock);
   return task;
@@ -188,6 +269,7 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
     return NULL;
   }
   atomic_init(&pool->references, 1);
+  pool->cpu_count = options->cpu_count;
   pthread_mutex_init(&pool->lock, NULL);
   if (!fill(pool, options)) {
     lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory",
@@ -207,7 +289,7 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
 void lumap_pool_close(lumap_pool *pool) {
   pthread_mutex_lock(&pool->lock);
   pool->closed = true;
-  lumap_event_signal(&pool->work);
+  ring_all(pool);
   pthread_mutex_unlock(&pool->lock);
 }
 
@@ -239,7 +321,7 @@ void lumap_pool_terminate(lumap_pool *pool) {
   first = !pool->terminated;
   pool->closed = pool->terminated = true;
   cancel_queued(pool, NULL, 0, &orphans);
-  lumap_event_signal(&pool->work);
+  ring_all(pool);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
   if (first && !pool->joined) pool->crew.backend->stop(&pool->crew);
@@ -252,8 +334,12 @@ void lumap_pool_join(lumap_pool *pool) {
   while (!pool->terminated && !lumap_pool_is_idle(pool) && lumap_pool_attend(pool, LUMAP_FOREVER))
     continue;
   pthread_mutex_lock(&pool->lock);
-  while (pool->active > 0 && !pool->terminated)
-    await_work(pool, LUMAP_FOREVER);
+  while (pool->active > 0 && !pool->terminated) {
+    uint32_t key = lumap_event_key(&pool->drained);
+    pthread_mutex_unlock(&pool->lock);
+    lumap_event_wait(&pool->drained, key, LUMAP_FOREVER);
+    pthread_mutex_lock(&pool->lock);
+  }
   pthread_mutex_unlock(&pool->lock);
   pool->crew.backend->close(&pool->crew);
   pool->joined = true;
@@ -281,6 +367,14 @@ uint64_t lumap_pool_abandoned(lumap_pool *pool) {
   abandoned = pool->abandoned;
   pthread_mutex_unlock(&pool->lock);
   return abandoned;
+}
+
+bool lumap_pool_may_spin(lumap_pool *pool) {
+  bool may;
+  pthread_mutex_lock(&pool->lock);
+  may = has_processors(pool, 1);
+  pthread_mutex_unlock(&pool->lock);
+  return may;
 }
 
 int lumap_pool_worker_count(const lumap_pool *pool) {
@@ -349,7 +443,7 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
     pool->active++;
     job->unfinished++;
     lumap_list_push(&pool->queue, &task->link);
-    lumap_event_signal_one(&pool->work);
+    ring(pool, pool->warmest);
   }
   pthread_mutex_unlock(&pool->lock);
   if (status != LUMAP_E_OK) return status;
@@ -375,18 +469,6 @@ lumap_task *lumap_job_collect(lumap_job *job) {
   return task_of(link);
 }
 
-/* A worker has one place for the call that it must stop: another call's request stays while it still acts on it. */
-static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) {
-  lumap_control *control = worker->control;
-  uint64_t running, stopping;
-  if (!control) return;
-  running = atomic_load(&control->call);
-  stopping = atomic_load(&control->stop_call);
-  if (stopping == LUMAP_STOP_ALL || (stopping != 0 && stopping == running && running != call_id)) return;
-  atomic_store(&control->stop_from, from);
-  atomic_store(&control->stop_call, call_id);
-}
-
 void lumap_job_cancel(lumap_job *job, uint64_t from) {
   lumap_pool *pool = job->pool;
   lumap_list orphans = {NULL, NULL};
@@ -401,6 +483,40 @@ void lumap_job_cancel(lumap_job *job, uint64_t from) {
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
   if (!joined && pool->crew.backend->heed) pool->crew.backend->heed(&pool->crew, &job->call);
+}
+
+/* The item of the job that the worker runs; 0: none, or another job's. */
+static uint64_t item_of(const lumap_worker *worker, const lumap_job *job) {
+  lumap_control *control = worker->control;
+  return control && atomic_load(&control->call) == job->call.id ? atomic_load(&control->index) : 0;
+}
+
+/* The request that was made may not have been granted, or be lifted again. */
+static bool is_stopped_at(const lumap_worker *worker, const lumap_job *job, uint64_t index) {
+  return lumap_control_is_stopped(worker->control, job->call.id, index);
+}
+
+size_t lumap_job_cut(lumap_job *job, uint64_t *stuck) {
+  lumap_pool *pool = job->pool;
+  int count = pool->joined ? 0 : pool->crew.worker_count;
+  size_t found = 0;
+  pthread_mutex_lock(&pool->lock);
+  job->was_cut = true;
+  for (int i = 0; i < count; i++) {
+    lumap_worker *worker = &pool->crew.workers[i];
+    stuck[i] = job->met[i] ? item_of(worker, job) : 0;
+    if (stuck[i]) request_stop(worker, job->call.id, stuck[i] + 1);
+  }
+  pthread_mutex_unlock(&pool->lock);
+  if (!lumap_memory_barrier_all()) return 0;
+  pthread_mutex_lock(&pool->lock);
+  for (int i = 0; i < count; i++) {
+    const lumap_worker *worker = &pool->crew.workers[i];
+    if (stuck[i] && item_of(worker, job) == stuck[i] && is_stopped_at(worker, job, stuck[i] + 1))
+      stuck[found++] = stuck[i];
+  }
+  pthread_mutex_unlock(&pool->lock);
+  return found;
 }
 
 void lumap_job_abort(lumap_job *job) {
@@ -426,8 +542,8 @@ void lumap_job_close(lumap_job *job) {
     end->call_id = job->call.id;
     ends++;
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
+    ring(pool, &pool->crew.workers[i]);
   }
-  lumap_event_signal(&pool->work);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
   wake(pool);

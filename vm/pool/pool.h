@@ -4,7 +4,8 @@
  *
  *     submit --> queue --take--> worker --finish--> job's finished list --> collect
  *
- * One queue for all workers: whoever is free takes the next task. A job is one call of the caller (parallel.map,
+ * One queue for all workers: whoever is free takes the next task. Of those who wait the one that came last is woken,
+ * whose memory is still in the cache. A job is one call of the caller (parallel.map,
  * submit): a lumap_call with the caller's end of it. Knows bytes and states, no Lua.
  *
  * Threads: a pool and its jobs are used by one thread, the caller's; workers use the feed. One lock a pool, held for a
@@ -27,6 +28,7 @@ typedef struct lumap_pool_options {
   lumap_memories *memories; /* as in lumap_crew; kept */
   bool stop_signal;
   int worker_count;
+  int cpu_count; /* that this process may use: with more threads at work nobody spins. 0: nobody ever does */
 } lumap_pool_options;
 
 typedef struct lumap_job {
@@ -38,6 +40,7 @@ typedef struct lumap_job {
   uint32_t finished_count;
   uint32_t unfinished; /* submitted, not finished */
   uint32_t wake_below; /* see lumap_job_wake_below */
+  bool was_cut;        /* lumap_job_cut was called */
   unsigned char *met;  /* by worker number - 1: has taken a task of this job */
   /* The caller's thread. */
   uint32_t outstanding; /* submitted, not collected */
@@ -75,6 +78,9 @@ bool lumap_pool_pump(lumap_pool *pool);
  * there; false when this one does not. */
 bool lumap_pool_attend(lumap_pool *pool, uint64_t deadline_ns);
 
+/* Is there a processor to spare for the caller to spin on, while it waits for results? */
+bool lumap_pool_may_spin(lumap_pool *pool);
+
 /* A new job, whose `event` is signalled by finished tasks and must outlive it. NULL without memory. */
 lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event);
 
@@ -92,6 +98,11 @@ lumap_task *lumap_job_collect(lumap_job *job);
 /* Begins no new item from index `from` on (0: none at all): queued tasks come back CANCELLED, running ones end after
  * the item that runs, with the results so far. Items before it go on. */
 void lumap_job_cancel(lumap_job *job, uint64_t from);
+
+/* Each task that runs ends after the item that runs, with the results so far: `done` tells how many. One that is begun
+ * meanwhile may come back CANCELLED. Those begun later are not concerned. Fills `stuck`, which has room for one item a
+ * worker, with items that run all the time and behind which no other of their task will begin, and returns how many. */
+size_t lumap_job_cut(lumap_job *job, uint64_t *stuck);
 
 /* As lumap_job_cancel from 0, and ends the items that run, where the back-end can. */
 void lumap_job_abort(lumap_job *job);

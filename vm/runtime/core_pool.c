@@ -154,6 +154,8 @@ static int core_pool(lua_State *L) {
                         "cannot start process workers: no worker program was found; set it when the runtime is opened");
     options.program = runtime->program;
   }
+  if (runtime->cpu_count == 0) runtime->cpu_count = lumap_cpu_count("");
+  options.cpu_count = runtime->cpu_count;
   if (runtime->stop_signal && !runtime->knows_machine_code) {
     runtime->machine_code_place = lumap_machine_code_place();
     runtime->knows_machine_code = true;
@@ -454,6 +456,15 @@ static int job_submit(lua_State *L) {
 
 /* ---- jobs: receiving ---------------------------------------------------------------------------------------- */
 
+/* True when the event was signalled since `key`. */
+static bool await_event(lumap_runtime *runtime, lumap_pool *pool, uint32_t key, uint64_t deadline) {
+  uint64_t began = lumap_clock_ns();
+  bool woken = lumap_pool_may_spin(pool) && lumap_event_spin(&runtime->event, key, &runtime->patience);
+  if (!woken) woken = lumap_event_wait(&runtime->event, key, deadline) == LUMAP_E_OK;
+  lumap_patience_learn(&runtime->patience, lumap_clock_ns() - began);
+  return woken;
+}
+
 /* The next finished task; NULL with `*why` "empty", "timeout", "interrupted" or, with `alert`, "woken": something else
    that this state's thread may wait for has happened. Where workers run only when somebody asks, at least one task is
    run before the time is over. */
@@ -479,7 +490,7 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
     if (pumped) continue;
     if (deadline != LUMAP_FOREVER && lumap_clock_ns() >= deadline) return NULL;
     if (lumap_pool_attend(self->job->pool, deadline)) continue;
-    woken = lumap_event_wait(&runtime->event, key, deadline) == LUMAP_E_OK;
+    woken = await_event(runtime, self->job->pool, key, deadline);
   }
 }
 
@@ -668,6 +679,20 @@ static int job_cancel(lua_State *L) {
   return 0;
 }
 
+/* cut() -> items: what runs ends after the item that runs. Of those in the list it is certain that no later one of
+   their chunk will begin. */
+static int job_cut(lua_State *L) {
+  lumap_job *job = check_job(L)->job;
+  uint64_t *stuck = lua_newuserdata(L, (size_t)lumap_pool_worker_count(job->pool) * sizeof *stuck);
+  size_t count = lumap_job_cut(job, stuck);
+  lua_createtable(L, (int)count, 0);
+  for (size_t i = 0; i < count; i++) {
+    lumap_push_integer(L, (int64_t)stuck[i]);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
 /* abort(): cancels, and ends the items that run where that is possible. */
 static int job_abort(lua_State *L) {
   lumap_job_abort(check_job(L)->job);
@@ -684,16 +709,27 @@ void lumap_core_open_pool(lua_State *L) {
       {"job", pool_job},     {NULL, NULL},
   };
   static const luaL_Reg job_methods[] = {
-      {"limits", job_limits},   {"wake_below", job_wake_below},
-      {"define", job_define},   {"globals", job_globals},
-      {"classes", job_classes}, {"paths", job_paths},
-      {"know", job_know},       {"begin", job_begin},
-      {"numbers", job_numbers}, {"values", job_values},
-      {"submit", job_submit},   {"collect", job_collect},
-      {"poll", job_poll},       {"results", job_results},
-      {"death", job_death},     {"outstanding", job_outstanding},
-      {"cancel", job_cancel},   {"abort", job_abort},
-      {"close", job_close},     {NULL, NULL},
+      {"limits", job_limits},
+      {"wake_below", job_wake_below},
+      {"define", job_define},
+      {"globals", job_globals},
+      {"classes", job_classes},
+      {"paths", job_paths},
+      {"know", job_know},
+      {"begin", job_begin},
+      {"numbers", job_numbers},
+      {"values", job_values},
+      {"submit", job_submit},
+      {"collect", job_collect},
+      {"poll", job_poll},
+      {"results", job_results},
+      {"death", job_death},
+      {"outstanding", job_outstanding},
+      {"cancel", job_cancel},
+      {"abort", job_abort},
+      {"close", job_close},
+      {"cut", job_cut},
+      {NULL, NULL},
   };
   lumap_core_class(L, pool_type, pool_methods, pool_collect);
   lumap_core_class(L, job_type, job_methods, job_close);

@@ -33,15 +33,11 @@ static void require_global(lua_State *L, const char *name) {
   lua_getglobal(L, "require");
   lua_pushstring(L, name);
   lua_call(L, 1, 1);
+  lumap_push_first_globals(L);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
   lua_setglobal(L, name);
-}
-
-/* Before anything of the ffi library is looked up: from then on its declarations are recorded. */
-static void install_declarations(lua_State *L) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "lumap.declarations");
-  lua_call(L, 1, 1);
-  lumap_cdata_install(L);
 }
 
 /* The state is open, with the standard libraries. */
@@ -66,12 +62,12 @@ static int furnish(lua_State *L) {
   lumap_core_open_channel(L);
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
-  install_declarations(L);
+  lumap_cdata_open(L, !runtime->worker);
   if (runtime->worker) lumap_coroutines_open(L, &runtime->coroutines);
   require_global(L, "codec");
   require_global(L, "parallel");
-  lumap_names_open(L);
   lumap_additions_open(L);
+  lumap_names_open(L, !runtime->worker);
   return 0;
 }
 

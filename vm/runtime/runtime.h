@@ -51,6 +51,8 @@ typedef struct lumap_runtime {
   size_t shared_bytes;         /* shared memory made by this state since it collected garbage for its sake: the */
   unsigned shared_count;       /* collector does not see how large that is; and how many pieces */
   size_t machine_code_place;   /* as machine_code.h tells: for workers that can be stopped by signal */
+  int cpu_count;               /* 0: not counted yet */
+  lumap_patience patience;     /* in waits for results */
 
   /* Any thread. */
   lumap_event event; /* something happened that the state's thread may wait for */

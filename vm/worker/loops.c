@@ -9,22 +9,10 @@
 #include "runtime/shared.h"
 #include "worker/task_api.h"
 
-/* Release: if this worker is given up in the item, whoever reads its number sees what the ones before it stored in
-   shared memory. */
-static void tell_index(lumap_control *control, uint64_t index) {
-  atomic_store_explicit(&control->index, index, memory_order_release);
-}
-
 /* begin(control, call, index) -> stop: item `index` runs from now on, or (true) shall not begin. */
 static int loop_begin(lua_State *L) {
   lumap_control *control = lua_touserdata(L, 1);
-  uint64_t index = (uint64_t)lua_tonumber(L, 3);
-  if (lumap_control_is_stopped(control, (uint32_t)lua_tonumber(L, 2), index)) {
-    lua_pushboolean(L, 1);
-    return 1;
-  }
-  tell_index(control, index);
-  lua_pushboolean(L, 0);
+  lua_pushboolean(L, !lumap_control_begin_item(control, (uint32_t)lua_tonumber(L, 2), (uint64_t)lua_tonumber(L, 3)));
   return 1;
 }
 
@@ -77,9 +65,7 @@ static void set_items(lua_State *L, number_loop *loop, int index, const char *ki
 
 /* Item k runs from now on; false: it shall not. */
 static bool begin_item(const number_loop *loop, uint64_t k) {
-  if (lumap_control_is_stopped(loop->control, loop->call, loop->first + k)) return false;
-  tell_index(loop->control, loop->first + k);
-  return true;
+  return lumap_control_begin_item(loop->control, loop->call, loop->first + k);
 }
 
 /* Stores the result on top; false when it is no number of the kind of those before it. */
@@ -87,7 +73,8 @@ static bool store_result(lua_State *L, number_loop *loop, uint64_t k) {
   int64_t integer;
   int kind;
   if (lua_type(L, -1) != LUA_TNUMBER) return false;
-  kind = lumap_is_integer(L, -1, &integer) ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_F64;
+  /* On LuaJIT all numbers are doubles: there is one kind of results, as for the compiled loop. */
+  kind = !LUMAP_VM_IS_LUAJIT && lumap_is_integer(L, -1, &integer) ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_F64;
   if (loop->results == LUMAP_PAYLOAD_NONE) loop->results = kind;
   if (kind != loop->results) return false;
   if (kind == LUMAP_PAYLOAD_I64) {

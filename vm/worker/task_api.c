@@ -230,21 +230,41 @@ static int protect(lua_State *L, lua_CFunction body, writing *w) {
   return lumap_encode_call(L, 4, 0);
 }
 
+/* writing, scope, columns, errors. */
+static int write_results(lua_State *L, writing *w) {
+  int code;
+  while ((code = protect(L, write_columns, w)) != 0) {
+    if (lumap_is_out_of_memory(L, code) || !w->e) return lua_error(L);
+    lumap_encode_undo(w->e, L, 2);
+    refuse_result(L, 4, w->at);
+  }
+  return protect(L, write_errors, w) != 0 ? lua_error(L) : 0;
+}
+
+/* Is the table at `index` empty? */
+static bool is_empty(lua_State *L, int index) {
+  lua_pushnil(L);
+  if (!lua_next(L, index)) return true;
+  lua_pop(L, 2);
+  return false;
+}
+
 /* finish(task, scope, columns, errors, done): encodes columns[c][1..done] and errors[i], which are tables of plain
    values. A result that cannot be sent becomes an error of its item. */
 static int task_finish(lua_State *L) {
   lumap_task *task = to_task(L);
   writing w = {&task->payload, NULL, (uint64_t)luaL_checknumber(L, 5), 0, (int)lumap_rawlen(L, 3), 1};
   uint64_t began = lumap_clock_ns();
-  int code;
   lumap_bytes_clear(&task->payload);
   lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
-  while ((code = protect(L, write_columns, &w)) != 0) {
-    if (lumap_is_out_of_memory(L, code) || !w.e) return lua_error(L);
-    lumap_encode_undo(w.e, L, 2);
-    refuse_result(L, 4, w.at);
+  if (w.columns == 0 && is_empty(L, 4)) {
+    /* A worker that gives nothing back needs no encoder, and is the smaller for it. */
+    lumap_put_varint(&task->payload, 0);
+    lumap_put_varint(&task->payload, 0);
+    if (task->payload.failed) return luaL_error(L, "not enough memory");
+  } else {
+    write_results(L, &w);
   }
-  if (protect(L, write_errors, &w) != 0) return lua_error(L);
   task->payload_kind = LUMAP_PAYLOAD_VALUES;
   task->done = w.done;
   task->outcome = LUMAP_OUTCOME_DONE;

@@ -12,6 +12,9 @@
 /* Adds the functions to the table on top. [-0, +0] */
 void lumap_task_api_open(lua_State *L);
 
+/* Adds log_code, note and is_unchanged, by which what a call left serves the next one. [-0, +0] */
+void lumap_recall_open(lua_State *L);
+
 /* Adds begin, numbers and into, the C ways to run items; LuaJIT has compiled ones (stdlib/parallel/loops.lua). */
 void lumap_loops_open(lua_State *L);
 

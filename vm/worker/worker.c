@@ -166,7 +166,7 @@ static int prepare(lua_State *L) {
     lua_pushcfunction(L, worker_exit);
     lua_setfield(L, -2, "exit");
     lua_pop(L, 1);
-    lumap_additions_open(L);
+    lumap_additions_accept(L, "os", "exit");
   }
   lua_getglobal(L, "require");
   lua_pushliteral(L, "parallel.worker");
@@ -174,6 +174,7 @@ static int prepare(lua_State *L) {
   lua_newtable(L);
   lumap_task_api_open(L);
   lumap_loops_open(L);
+  lumap_recall_open(L);
   lua_pushlightuserdata(L, self->runtime->control);
   lua_setfield(L, -2, "control");
   lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
