@@ -227,6 +227,18 @@ static void push_preloaded(lua_State *L) {
   lua_pop(L, 2);
 }
 
+/* Our own code runs on the first globals: they are its alone where somebody may take things away from the others. */
+static void replace_by_copy(lua_State *L) {
+  int original = lua_gettop(L);
+  lua_newtable(L);
+  for (lua_pushnil(L); lua_next(L, original);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, original + 1);
+  }
+  lua_replace(L, original);
+}
+
 void lumap_names_open(lua_State *L, bool scripted) {
   lumap_names *names;
   if (luaL_newmetatable(L, type_name)) {
@@ -239,6 +251,7 @@ void lumap_names_open(lua_State *L, bool scripted) {
   lua_newtable(L);
   lua_rawseti(L, -2, ENTRIES);
   lumap_push_first_globals(L);
+  if (scripted) replace_by_copy(L);
   lua_rawseti(L, -2, STANDARD_GLOBALS);
   push_preloaded(L);
   lua_rawseti(L, -2, FINDABLE);
