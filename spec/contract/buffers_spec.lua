@@ -255,6 +255,16 @@ describe("a buffer", function()
     assert.is_true(held < 1000 * 2 ^ 20, held)
   end)
 
+  it("leaves a collector that was stopped as it is", function()
+    collectgarbage("stop")
+    for _ = 1, 600 do
+      parallel.buffer("double", 1)
+    end
+    local running = collectgarbage("isrunning")
+    collectgarbage("restart")
+    assert.is_false(running)
+  end)
+
   it("is compiled", function()
     if not (has_cdata and jit.status()) then
       return

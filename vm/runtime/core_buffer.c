@@ -22,15 +22,19 @@
 #define BYTES_A_COLLECTION ((size_t)256 << 20)
 enum { PIECES_A_COLLECTION = 256 };
 
-static void collect_garbage(lua_State *L, lumap_runtime *runtime) {
+/* LuaJIT starts a collector that was stopped when it is asked to collect. */
+void lumap_shared_collect(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  bool running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
   runtime->shared_bytes = runtime->shared_count = 0;
   lua_gc(L, LUA_GCCOLLECT, 0);
+  if (!running) lua_gc(L, LUA_GCSTOP, 0);
 }
 
 void lumap_shared_count(lua_State *L, size_t size) {
   lumap_runtime *runtime = lumap_runtime_get(L);
   if (runtime->shared_count >= PIECES_A_COLLECTION || runtime->shared_bytes >= BYTES_A_COLLECTION)
-    collect_garbage(L, runtime);
+    lumap_shared_collect(L);
   runtime->shared_count++;
   runtime->shared_bytes += size;
 }
@@ -41,7 +45,7 @@ lumap_memory *lumap_shared_open(lua_State *L, size_t size, const char *what) {
   lumap_memory *memory;
   lumap_shared_count(L, size);
   if (lumap_memory_open(runtime->memories, size, what, &memory, &error) == LUMAP_E_OK) return memory;
-  collect_garbage(L, runtime);
+  lumap_shared_collect(L);
   if (lumap_memory_open(runtime->memories, size, what, &memory, &error) != LUMAP_E_OK)
     luaL_error(L, "%s", error.message);
   return memory;

@@ -212,7 +212,7 @@ static int core_channel(lua_State *L) {
   luaL_checkstack(L, 8, NULL);
   lumap_shared_count(L, 0);
   if (lumap_channel_new(runtime->memories, capacity, &channel, &error) != LUMAP_E_OK) {
-    lua_gc(L, LUA_GCCOLLECT, 0);
+    lumap_shared_collect(L);
     if (lumap_channel_new(runtime->memories, capacity, &channel, &error) != LUMAP_E_OK)
       return luaL_error(L, "%s", error.message);
   }

@@ -11,6 +11,9 @@
 /* Notes `size` bytes of new shared memory; now and then garbage is collected first. [-0, +0] */
 void lumap_shared_count(lua_State *L, size_t size);
 
+/* Collects now what nobody uses any more; a collector that is stopped stays so. [-0, +0] */
+void lumap_shared_collect(lua_State *L);
+
 /* New shared memory, of which the caller gets a reference; raises when there is none. `what` names it in the error. Now
  * and then garbage is collected first, since the collector does not know how much a handle keeps. [-0, +0] */
 lumap_memory *lumap_shared_open(lua_State *L, size_t size, const char *what);
