@@ -6,6 +6,7 @@
 #ifndef LUMAP_RUNTIME_CORE_H
 #define LUMAP_RUNTIME_CORE_H
 
+#include "pool/pool.h"
 #include "runtime/runtime.h"
 
 /* Sets `functions`, a list that ends with NULL, in the table on top. */
@@ -18,12 +19,16 @@ void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, l
 void lumap_core_open_system(lua_State *L);
 /* encode, decode, check, register, scope: codec.h as Lua functions */
 void lumap_core_open_codec(lua_State *L);
-/* pool, and the methods of pools and jobs */
+/* pool, and its methods; the methods of jobs */
 void lumap_core_open_pool(lua_State *L);
+void lumap_core_open_job(lua_State *L);
 /* buffer, buffer_classes and what maps over buffers need; counter, counter_class; channel, channel_class */
 void lumap_core_open_buffer(lua_State *L);
 void lumap_core_open_counter(lua_State *L);
 void lumap_core_open_channel(lua_State *L);
+
+/* Pushes a new job of the pool, whose object is at 1, and returns 1. [-0, +1] */
+int lumap_core_push_job(lua_State *L, lumap_pool *pool, bool finds_globals);
 
 /* Is the item that runs asked to end, or one that waits for it further down on this stack? */
 bool lumap_core_is_cancelled(lumap_runtime *runtime);

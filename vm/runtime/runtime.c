@@ -57,6 +57,7 @@ static int furnish(lua_State *L) {
   lumap_core_open_system(L);
   lumap_core_open_codec(L);
   lumap_core_open_pool(L);
+  lumap_core_open_job(L);
   lumap_core_open_buffer(L);
   lumap_core_open_counter(L);
   lumap_core_open_channel(L);
