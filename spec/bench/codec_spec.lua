@@ -2,6 +2,7 @@
 --
 -- scripts/bench/codec runs, compares with whom it should, and checks. How fast anything is, is not asked here.
 
+local benchmarks = require("spec.support.benchmarks")
 local cjson = require("cjson")
 local interpreter = require("spec.support.interpreter")
 
@@ -10,33 +11,13 @@ if interpreter.sanitized then
   return
 end
 
-local program = interpreter.root .. "/scripts/bench/codec"
+local names_of = benchmarks.names_of
 local vm = interpreter.name == "lumap54" and "5.4" or "luajit"
 -- A thousandth of the data, once.
-local SMALL = { "--vm=" .. vm, "--scale=0.001", "--rounds=1" }
-
-local function run(...)
-  local arguments = { ... }
-  for i, argument in ipairs(SMALL) do
-    table.insert(arguments, i, argument)
-  end
-  return interpreter.run(arguments, { program = program, seconds = 300 })
-end
+local run = benchmarks.runner("codec", { "--vm=" .. vm, "--scale=0.001", "--rounds=1" })
 
 local function document(...)
-  local result = run("--json", ...)
-  assert.equal("", result.stderr)
-  assert.equal(0, result.code)
-  return cjson.decode(result.stdout)
-end
-
---- Names of the sides of a row that were measured, and of those that were not.
-local function names_of(list)
-  local names = {}
-  for i, side in ipairs(list or {}) do
-    names[i] = side.name
-  end
-  return names
+  return cjson.decode(benchmarks.output(run, "--json", ...))
 end
 
 local ALL = { "lumap", "string.buffer", "string.buffer+dict", "lua-cjson", "lua-MessagePack", "pickle" }
@@ -97,12 +78,11 @@ describe("scripts/bench/codec", function()
   end)
 
   it("prints text, and a table in Markdown", function()
-    local text = run("--peers=lua-cjson", "deep")
-    assert.equal("", text.stderr)
-    assert.is_truthy(text.stdout:find("\nlumap +501 "), text.stdout)
-    local markdown = run("--markdown", "--peers=lua-cjson", "deep", "doubles")
+    local text = benchmarks.output(run, "--peers=lua-cjson", "deep")
+    assert.is_truthy(text:find("\nlumap +501 "), text)
+    local markdown = benchmarks.output(run, "--markdown", "--peers=lua-cjson", "deep", "doubles")
     local lines = {}
-    for line in markdown.stdout:gmatch("|[^\n]*|") do
+    for line in markdown:gmatch("|[^\n]*|") do
       lines[#lines + 1] = select(2, line:gsub("|", ""))
     end
     assert.same({ 13, 13, 13, 13, 13 }, lines)
@@ -110,10 +90,7 @@ describe("scripts/bench/codec", function()
 
   it("names what it does not know", function()
     local function refusal(...)
-      local result = run(...)
-      assert.equal("", result.stdout)
-      assert.equal(1, result.code)
-      return result.stderr
+      return benchmarks.refusal(run, ...)
     end
     assert.is_truthy(refusal("trees"):find("codec: there is no row 'trees': there are integers, ", 1, true))
     assert.is_truthy(refusal("--peers=perl"):find("codec: there is no peer 'perl': there are string.buffer, ", 1, true))

@@ -2,6 +2,7 @@
 --
 -- scripts/bench/run runs, compares with whom it should, and checks. How fast anything is, is not asked here.
 
+local benchmarks = require("spec.support.benchmarks")
 local cjson = require("cjson")
 local interpreter = require("spec.support.interpreter")
 
@@ -10,30 +11,11 @@ if interpreter.sanitized then
   return
 end
 
-local program = interpreter.root .. "/scripts/bench/run"
-local QUICK = { "--vm=" .. interpreter.name, "--quick" }
-
-local function run(...)
-  local arguments = { ... }
-  for i, argument in ipairs(QUICK) do
-    table.insert(arguments, i, argument)
-  end
-  return interpreter.run(arguments, { program = program, seconds = 300 })
-end
+local names_of = benchmarks.names_of
+local run = benchmarks.runner("run", { "--vm=" .. interpreter.name, "--quick" })
 
 local function output(...)
-  local result = run(...)
-  assert.equal("", result.stderr)
-  assert.equal(0, result.code)
-  return result.stdout
-end
-
-local function names_of(list)
-  local names = {}
-  for i, item in ipairs(list or {}) do
-    names[i] = item.name
-  end
-  return names
+  return benchmarks.output(run, ...)
 end
 
 local threads, processes, loop =
@@ -102,13 +84,9 @@ describe("scripts/bench/run", function()
     for _, case in ipairs(document.cases) do
       local name = case.workload .. " " .. case.case
       found[name] = SIDES[name]
-      if case.figures then -- what a build lacks, such as shared memory, is named
-        local figure = case.figures[1]
-        assert.same(SIDES[name], figure.key == "seconds" and names_of(figure.sides) or names_of(case.versions), name)
-      else
-        assert.is_truthy(case.absent[1].reason:find("not there", 1, true))
-      end
-      for _, figure in ipairs(case.figures or {}) do
+      local first = case.figures[1]
+      assert.same(SIDES[name], names_of(first.key == "seconds" and first.sides or case.versions), name)
+      for _, figure in ipairs(case.figures) do
         for _, side in ipairs(figure.sides) do
           check_side(side, peers)
         end
@@ -226,10 +204,7 @@ describe("scripts/bench/run", function()
 
   it("names what it does not know", function()
     local function refusal(...)
-      local result = run(...)
-      assert.equal("", result.stdout)
-      assert.equal(1, result.code)
-      return result.stderr
+      return benchmarks.refusal(run, ...)
     end
     local names = table.concat(maps.catalogue.names, ", ")
     assert.equal("run: there is no workload 'cubes': there are " .. names .. "\n", refusal("cubes"))

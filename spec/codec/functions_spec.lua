@@ -21,14 +21,16 @@ local ways = { ["through codec.encode and decode"] = function(fn)
   return as_bytes(fn)()
 end }
 for _, backend in ipairs(backends.names) do
-  ways["in a worker of the " .. backend .. " back-end"] = function(fn)
-    local results = { parallel.map(function()
-      return fn()
-    end, { 1 }, { backend = backend, workers = 2 }) }
-    for i, list in ipairs(results) do
-      results[i] = list[1]
+  for _, workers in ipairs(backends.worker_counts) do
+    ways[("on the %s back-end, workers: %d,"):format(backend, workers)] = function(fn)
+      local results = { parallel.map(function()
+        return fn()
+      end, { 1 }, { backend = backend, workers = workers }) }
+      for i, list in ipairs(results) do
+        results[i] = list[1]
+      end
+      return (table.unpack or unpack)(results, 1, 8)
     end
-    return (table.unpack or unpack)(results, 1, 8)
   end
 end
 

@@ -259,7 +259,7 @@ backends.each_size(function(with)
   end)
 end, { "process" })
 
-backends.each_size(function(with)
+backends.each_size(function(with, _, workers)
   around(with, function(pool)
     it("other signals have their names", function()
       -- A sanitizer makes a report of its own of a fault, and exits.
@@ -374,18 +374,19 @@ backends.each_size(function(with)
 
   it("a pool whose workers cannot all be started leaves none behind", function()
     -- With fewer and fewer descriptors, the start of some worker fails: the first, the last, or one between them.
-    local script = [[
+    local script = ([[
       local ok, reason = pcall(function()
-        local pool = parallel.pool { backend = "process", workers = 5 }
+        local pool = parallel.pool { backend = "process", workers = %d }
         local list = pool:map(math.sqrt, { 1, 4, 9 })
         pool:close()
         pool:join()
         return list
       end)
       print(ok and "worked" or "failed: " .. tostring(reason))
-    ]]
+    ]]):format(workers)
     local worked, failed = 0, 0
-    for descriptors = 6, 40, 2 do
+    local most = 30 + 4 * workers
+    for descriptors = 6, most, math.ceil(most / 15) do
       local command = ("ulimit -n %d && exec %s -e %s"):format(
         descriptors,
         interpreter.quote(interpreter.path),

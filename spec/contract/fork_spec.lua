@@ -341,30 +341,31 @@ for _, workers in ipairs(backends.worker_counts) do
           return i <= 50 and i or nil
         end
       end
-      for _, chunk in ipairs(interpreter.sanitized and { 7, "auto" } or { 1, 7, 10, 100, "auto", "guided" }) do
-        for _, items in ipairs({ parallel.range(1, 50), list, "source" }) do
-          local function from()
-            return items == "source" and source() or items
-          end
-          local a, b = parallel.map(text, from(), opts({ chunk = chunk }))
-          assert.same(first, a)
-          assert.same(second, b)
-          assert.equal(50, parallel.each(text, from(), opts({ chunk = chunk })))
-          assert.equal(7, parallel.filter(function(i)
-            return i % 7 == 0
-          end, from(), opts({ chunk = chunk })).n)
-          local concatenated = parallel.mapreduce(text, function(x, y)
-            return x .. y
-          end, from(), opts({ chunk = chunk }))
-          assert.equal(table.concat(joined), concatenated)
-          local next_index = 1
-          for i, x in parallel.imap(text, from(), opts({ chunk = chunk })) do
-            assert.equal(next_index, i)
-            assert.equal(first[i], x)
-            next_index = i + 1
-          end
-          assert.equal(51, next_index)
+      -- Each kind of items with each kind of chunk would copy this process a thousand times.
+      local kinds = { parallel.range(1, 50), list, "source" }
+      for k, chunk in ipairs(interpreter.sanitized and { 7, "auto" } or { 1, 7, 10, 100, "auto", "guided" }) do
+        local items = kinds[k % 3 + 1]
+        local function from()
+          return items == "source" and source() or items
         end
+        local a, b = parallel.map(text, from(), opts({ chunk = chunk }))
+        assert.same(first, a)
+        assert.same(second, b)
+        assert.equal(50, parallel.each(text, from(), opts({ chunk = chunk })))
+        assert.equal(7, parallel.filter(function(i)
+          return i % 7 == 0
+        end, from(), opts({ chunk = chunk })).n)
+        local concatenated = parallel.mapreduce(text, function(x, y)
+          return x .. y
+        end, from(), opts({ chunk = chunk }))
+        assert.equal(table.concat(joined), concatenated)
+        local next_index = 1
+        for i, x in parallel.imap(text, from(), opts({ chunk = chunk })) do
+          assert.equal(next_index, i)
+          assert.equal(first[i], x)
+          next_index = i + 1
+        end
+        assert.equal(51, next_index)
       end
       assert.same({ 3, 7, n = 2 }, parallel.starmap(function(x, y)
         return x + y

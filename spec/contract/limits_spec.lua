@@ -392,7 +392,9 @@ if stops_loops then
         assert_works(pool())
       end)
     end)
+  end)
 
+  backends.each_size(function(with)
     it("a deadline ends a hanging init", function()
       local before = census.snapshot()
       local fresh = parallel.pool(with({

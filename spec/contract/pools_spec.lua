@@ -162,7 +162,7 @@ backends.each_size(function(with, backend, workers)
   end)
 end)
 
-backends.each(function(with, backend)
+backends.each_size(function(with)
   it("a pool that was closed takes no more work", function()
     local pool = parallel.pool(with())
     pool:close()
@@ -235,6 +235,55 @@ backends.each(function(with, backend)
     pool:join()
   end)
 
+  it("init runs once in each worker before its first item, and what it sets stays", function()
+    local path = journal.new()
+    with_pool(
+      with({
+        init = function()
+          journal.add(path, "init of " .. tostring(parallel.worker()))
+          greeting = "hello" -- luacheck: ignore 111
+        end,
+      }),
+      function(pool)
+        for _ = 1, 3 do
+          local list = pool:map(function(name)
+            return greeting .. ", " .. name -- luacheck: ignore 113
+          end, { "a", "b", "c" }, { chunk = 1 })
+          assert.same({ "hello, a", "hello, b", "hello, c", n = 3 }, list)
+        end
+      end
+    )
+    local times = {}
+    for _, line in ipairs(journal.lines(path)) do
+      assert.is_nil(times[line], line .. " twice")
+      times[line] = true
+    end
+    journal.remove(path)
+    assert.is_nil(rawget(_G, "greeting"))
+    assert.is_truthy(next(times))
+  end)
+
+  it("init may carry more than a channel holds", function()
+    local big = ("0123456789"):rep(400000)
+    with_pool(
+      with({
+        init = function()
+          text = big -- luacheck: ignore 111
+        end,
+      }),
+      function(pool)
+        assert.same(
+          { 4000000, 4000000, n = 2 },
+          pool:map(function()
+            return #text -- luacheck: ignore 113
+          end, { 1, 2 }, { chunk = 1 })
+        )
+      end
+    )
+  end)
+end)
+
+backends.each(function(with, backend)
   it("many pools work side by side", function()
     parallel.map(square, { 1 }, with())
     local before = census.snapshot()
@@ -319,53 +368,6 @@ backends.each(function(with, backend)
     end)
   end)
 
-  it("init runs once in each worker before its first item, and what it sets stays", function()
-    local path = journal.new()
-    with_pool(
-      with({
-        init = function()
-          journal.add(path, "init of " .. tostring(parallel.worker()))
-          greeting = "hello" -- luacheck: ignore 111
-        end,
-      }),
-      function(pool)
-        for _ = 1, 3 do
-          local list = pool:map(function(name)
-            return greeting .. ", " .. name -- luacheck: ignore 113
-          end, { "a", "b", "c" }, { chunk = 1 })
-          assert.same({ "hello, a", "hello, b", "hello, c", n = 3 }, list)
-        end
-      end
-    )
-    local times = {}
-    for _, line in ipairs(journal.lines(path)) do
-      assert.is_nil(times[line], line .. " twice")
-      times[line] = true
-    end
-    journal.remove(path)
-    assert.is_nil(rawget(_G, "greeting"))
-    assert.is_true(times["init of 1"] or times["init of 2"])
-  end)
-
-  it("init may carry more than a channel holds", function()
-    local big = ("0123456789"):rep(400000)
-    with_pool(
-      with({
-        init = function()
-          text = big -- luacheck: ignore 111
-        end,
-      }),
-      function(pool)
-        assert.same(
-          { 4000000, 4000000, n = 2 },
-          pool:map(function()
-            return #text -- luacheck: ignore 113
-          end, { 1, 2 }, { chunk = 1 })
-        )
-      end
-    )
-  end)
-
   it("the module's own verbs use workers that have the init they name", function()
     local function init()
       answer = 42 -- luacheck: ignore 111
@@ -434,144 +436,142 @@ describe("a program that ends", function()
     assert.same(expected, result)
   end
 
-  for _, backend in ipairs(backends.names) do
-    describe("on the " .. backend .. " back-end", function()
-      local environment = { LUMAP_BACKEND = backend, LUMAP_WORKERS = 3 }
+  backends.each_size(function(_, backend, workers)
+    local environment = { LUMAP_BACKEND = backend, LUMAP_WORKERS = workers }
 
-      it("with a pool alive", function()
-        assert_ends(
-          [[pool = parallel.pool() print(pool.workers, pool:apply(math.sqrt, 25))]],
-          environment,
-          { stdout = "3\t" .. (jit and "5" or "5.0") .. "\n", stderr = "", code = 0 }
-        )
-      end)
-
-      it("with a finalizer that uses a pool which was finalized before it", function()
-        assert_ends(
-          [[
-            local pool
-            local function finally()
-              for _, verb in ipairs { "map", "close", "join", "stats" } do
-                local ok, reason = pcall(pool[verb], pool, math.sqrt, { 4 })
-                print(verb, ok, tostring(reason):find("the pool was collected", 1, true) == 1)
-              end
-            end
-            if jit then
-              kept = newproxy(true)
-              getmetatable(kept).__gc = finally
-            else
-              kept = setmetatable({}, { __gc = finally })
-            end
-            pool = parallel.pool()
-            pool:map(math.sqrt, { 1 })
-          ]],
-          environment,
-          {
-            stdout = "map\tfalse\ttrue\nclose\tfalse\ttrue\njoin\tfalse\ttrue\nstats\tfalse\ttrue\n",
-            stderr = "",
-            code = 0,
-          }
-        )
-      end)
-
-      it("with work that nobody waits for", function()
-        assert_ends(
-          [[
-            local pool = parallel.pool()
-            kept = {}
-            for i = 1, 1000 do kept[i] = pool:submit(parallel.sleep, 3600) end
-            print("end of the script")
-          ]],
-          environment,
-          { stdout = "end of the script\n", stderr = "", code = 0 }
-        )
-      end)
-
-      it("with an iterator half read", function()
-        assert_ends(
-          [[
-            next_result = parallel.imap(math.sqrt, parallel.range(1, 2^40), { chunk = 1 })
-            print((next_result()))
-          ]],
-          environment,
-          { stdout = "1\n", stderr = "", code = 0 }
-        )
-      end)
-
-      it("with a pool in a cycle of garbage that has finalizers", function()
-        assert_ends(
-          [[
-            local pool = parallel.pool()
-            pool:map(math.sqrt, { 1, 2, 3 })
-            local proxy = newproxy and newproxy(true) or setmetatable({}, {})
-            getmetatable(proxy).__gc = function() local p = pool; p:close() end
-            if not newproxy then setmetatable(proxy, getmetatable(proxy)) end
-            pool.cycle = { pool, proxy }
-            pool, proxy = nil, nil
-            print("done")
-          ]],
-          environment,
-          { stdout = "done\n", stderr = "", code = 0 }
-        )
-      end)
-
-      it("by os.exit", function()
-        assert_ends(
-          [[
-            pool = parallel.pool()
-            pool:map(math.sqrt, { 1, 2, 3 })
-            future = pool:submit(parallel.sleep, 3600)
-            os.exit(3, true)
-          ]],
-          environment,
-          { stdout = "", stderr = "", code = 3 }
-        )
-        assert_ends(
-          [[
-            pool = parallel.pool()
-            future = pool:submit(parallel.sleep, 3600)
-            os.exit(4)
-          ]],
-          environment,
-          { stdout = "", stderr = "", code = 4 }
-        )
-      end)
-
-      it("by an error", function()
-        local result = interpreter.run_code(
-          [[
-            pool = parallel.pool()
-            pool:map(error, { "bad" })
-          ]],
-          { seconds = 30, env = environment }
-        )
-        assert.equal(1, result.code)
-        assert.equal("", result.stdout)
-        assert.is_truthy(result.stderr:find("bad", 1, true), result.stderr)
-      end)
-
-      if backend ~= "serial" then
-        it("while items run that never look up", function()
-          assert_ends(
-            [[
-              local gates = require "spec.support.gates"
-              local pool = parallel.pool()
-              local entered = gates.new()
-              future = pool:submit(function()
-                gates.open(entered)
-                local n = 0
-                while true do n = n + 1 end
-              end)
-              gates.await(entered)
-              gates.remove(entered)
-              pool:terminate()
-              print(pcall(future.get, future) == false and "terminated")
-            ]],
-            environment,
-            { stdout = "terminated\n", stderr = "", code = 0 }
-          )
-        end)
-      end
+    it("with a pool alive", function()
+      assert_ends(
+        [[pool = parallel.pool() print(pool.workers, pool:apply(math.sqrt, 25))]],
+        environment,
+        { stdout = workers .. "\t" .. (jit and "5" or "5.0") .. "\n", stderr = "", code = 0 }
+      )
     end)
-  end
+
+    it("with a finalizer that uses a pool which was finalized before it", function()
+      assert_ends(
+        [[
+          local pool
+          local function finally()
+            for _, verb in ipairs { "map", "close", "join", "stats" } do
+              local ok, reason = pcall(pool[verb], pool, math.sqrt, { 4 })
+              print(verb, ok, tostring(reason):find("the pool was collected", 1, true) == 1)
+            end
+          end
+          if jit then
+            kept = newproxy(true)
+            getmetatable(kept).__gc = finally
+          else
+            kept = setmetatable({}, { __gc = finally })
+          end
+          pool = parallel.pool()
+          pool:map(math.sqrt, { 1 })
+        ]],
+        environment,
+        {
+          stdout = "map\tfalse\ttrue\nclose\tfalse\ttrue\njoin\tfalse\ttrue\nstats\tfalse\ttrue\n",
+          stderr = "",
+          code = 0,
+        }
+      )
+    end)
+
+    it("with work that nobody waits for", function()
+      assert_ends(
+        [[
+          local pool = parallel.pool()
+          kept = {}
+          for i = 1, 1000 do kept[i] = pool:submit(parallel.sleep, 3600) end
+          print("end of the script")
+        ]],
+        environment,
+        { stdout = "end of the script\n", stderr = "", code = 0 }
+      )
+    end)
+
+    it("with an iterator half read", function()
+      assert_ends(
+        [[
+          next_result = parallel.imap(math.sqrt, parallel.range(1, 2^40), { chunk = 1 })
+          print((next_result()))
+        ]],
+        environment,
+        { stdout = "1\n", stderr = "", code = 0 }
+      )
+    end)
+
+    it("with a pool in a cycle of garbage that has finalizers", function()
+      assert_ends(
+        [[
+          local pool = parallel.pool()
+          pool:map(math.sqrt, { 1, 2, 3 })
+          local proxy = newproxy and newproxy(true) or setmetatable({}, {})
+          getmetatable(proxy).__gc = function() local p = pool; p:close() end
+          if not newproxy then setmetatable(proxy, getmetatable(proxy)) end
+          pool.cycle = { pool, proxy }
+          pool, proxy = nil, nil
+          print("done")
+        ]],
+        environment,
+        { stdout = "done\n", stderr = "", code = 0 }
+      )
+    end)
+
+    it("by os.exit", function()
+      assert_ends(
+        [[
+          pool = parallel.pool()
+          pool:map(math.sqrt, { 1, 2, 3 })
+          future = pool:submit(parallel.sleep, 3600)
+          os.exit(3, true)
+        ]],
+        environment,
+        { stdout = "", stderr = "", code = 3 }
+      )
+      assert_ends(
+        [[
+          pool = parallel.pool()
+          future = pool:submit(parallel.sleep, 3600)
+          os.exit(4)
+        ]],
+        environment,
+        { stdout = "", stderr = "", code = 4 }
+      )
+    end)
+
+    it("by an error", function()
+      local result = interpreter.run_code(
+        [[
+          pool = parallel.pool()
+          pool:map(error, { "bad" })
+        ]],
+        { seconds = 30, env = environment }
+      )
+      assert.equal(1, result.code)
+      assert.equal("", result.stdout)
+      assert.is_truthy(result.stderr:find("bad", 1, true), result.stderr)
+    end)
+
+    if backend ~= "serial" then
+      it("while items run that never look up", function()
+        assert_ends(
+          [[
+            local gates = require "spec.support.gates"
+            local pool = parallel.pool()
+            local entered = gates.new()
+            future = pool:submit(function()
+              gates.open(entered)
+              local n = 0
+              while true do n = n + 1 end
+            end)
+            gates.await(entered)
+            gates.remove(entered)
+            pool:terminate()
+            print(pcall(future.get, future) == false and "terminated")
+          ]],
+          environment,
+          { stdout = "terminated\n", stderr = "", code = 0 }
+        )
+      end)
+    end
+  end)
 end)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Random graphs of tables, metatables, functions and registered objects come back the same by every way: as bytes,
--- through each back-end, from one VM to the other and back. LUMAP_SPEC_GRAPHS says how many thousands (3).
+-- through each back-end, from one VM to the other and back. LUMAP_SPEC_GRAPHS says how many thousands (2).
 --
 -- A graph that fails is told by its seed: graphs.random(seed, options) makes it again.
 
@@ -16,7 +16,7 @@ local lfs = require("lfs")
 local parallel = require("parallel")
 local seed = require("spec.support.seed")
 
-local BATCHES, BATCH_SIZE = tonumber(os.getenv("LUMAP_SPEC_GRAPHS")) or 3, 1000
+local BATCHES, BATCH_SIZE = 2 * (tonumber(os.getenv("LUMAP_SPEC_GRAPHS")) or 2), 500
 local PORTABLE = BATCHES * BATCH_SIZE
 if interpreter.sanitized then
   BATCHES, BATCH_SIZE, PORTABLE = 1, 100, 100
@@ -102,15 +102,16 @@ function ways.bytes(list, first)
   end
 end
 
---- As items and as results. One in ten is compared in the worker, too.
-local function through_map(list, first, backend)
+--- As items and as results, with another number of workers in each batch. One in ten is compared in the worker, too.
+local function through_map(list, first, backend, batch)
+  local counts = backends.worker_counts
   local results, differ = parallel.map(function(item)
     local i = parallel.index()
     if i % 10 == 0 and not graphs.equal(item, graphs.random(first + i, options_of(i))) then
       return item, true
     end
     return item
-  end, list, { backend = backend, workers = 2 })
+  end, list, { backend = backend, workers = counts[batch % #counts + 1] })
   for i, graph in ipairs(list) do
     assert.is_nil(differ and differ[i], ("graph %d differs in a %s worker"):format(first + i, backend))
     assert_equal(graph, results[i], first + i, "through a " .. backend)
@@ -118,8 +119,8 @@ local function through_map(list, first, backend)
 end
 
 for _, backend in ipairs(backends.names) do
-  ways["the " .. backend .. " back-end"] = function(list, first)
-    through_map(list, first, backend)
+  ways["the " .. backend .. " back-end"] = function(list, first, batch)
+    through_map(list, first, backend, batch)
   end
 end
 
@@ -131,7 +132,7 @@ describe("random graphs are the same", function()
         list[i] = graphs.random(first + i, options_of(i))
       end
       for _, run in pairs(ways) do
-        run(list, first)
+        run(list, first, batch)
       end
     end)
   end
@@ -145,7 +146,7 @@ describe("random graphs are the same", function()
     end
   end)
 
-  backends.each(function(with)
+  backends.each_size(function(with)
     it("through upvalues", function()
       for i = 1, 30 do
         local graph = graphs.random(seed + 1000 + i, { functions = true, apart = true })

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Runs one suite for each way that a value can take to another state and back: as item and result of a map on each
--- back-end, and as bytes.
+-- back-end, with each number of workers, and as bytes.
 --
 --     crossings.each(function(cross)
 --       it("keeps strings", function()
@@ -31,10 +31,10 @@ function crossings.each(body)
   crossings.each_map(body)
 end
 
---- Calls `body` once for each back-end. Its second parameter makes the options of further calls.
+--- Calls `body` once for each back-end and number of workers. Its second parameter makes the options of further calls.
 ---@param body fun(cross: fun(value: any): any, with: function)
 function crossings.each_map(body)
-  backends.each(function(with)
+  backends.each_size(function(with)
     body(function(value)
       return parallel.map(identity, { value, n = 1 }, with())[1]
     end, with)

@@ -19,7 +19,6 @@
 --   fresh               each turn runs in a process of its own
 --   memory              "peak" adds the figure peak, bytes that a turn took at most; "growth" adds growth, bytes that
 --                       were added since the first turn
---   missing(parallel)   a reason if the case cannot be run
 --   only, absent        the peers that take part; peer -> why it takes no part
 --   needs               a peer that takes part whoever is asked for
 --   targets             { vm, kind, peer or nil, key or nil, most }: at most so many units, or this share of the peer

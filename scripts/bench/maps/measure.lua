@@ -32,17 +32,16 @@ local function agree(a, b)
   return math.abs(a - b) <= 1e-12 * math.max(math.abs(a), math.abs(b))
 end
 
---- Starts the program of a side. Gives nil and a reason if it cannot run the case.
+--- Starts the program of a side. Gives nil and a reason if that fails; raises it if the side is one of ours.
 local function start(side)
   local program = child.start(side.words)
   local ok, about = pcall(program.ask, program, "about")
   if not ok and side.kind then
     error(about, 0)
   end
-  local absent = not ok and "does not start: see above" or about:match("^absent=(.*)$")
-  if absent then
+  if not ok then
     program:close()
-    return nil, absent
+    return nil, "does not start: see above"
   end
   side.pid, side.version = tonumber(about:match("pid=(%d+)")), about:match("version=(.*)$")
   return program
@@ -171,10 +170,6 @@ end
 
 local function open_all(case, run)
   local asked, absent = sides.of(case, run)
-  local missing = case.missing and case.missing(parallel)
-  if missing then
-    return {}, { { name = "lumap", reason = missing } }
-  end
   local list, expected = {}, expected_of(case, run.size)
   for _, side in ipairs(asked) do
     local opened, reason = open(side, case, expected)

@@ -5,7 +5,7 @@
 --     lumap side.lua WORKLOAD CASE SIZE WORKERS thread|process|loop
 --
 -- Answers each line of input with a line, as the programs in peers/ do:
---   about   "pid=N version=TEXT", or "absent=REASON" if the case cannot be run here
+--   about   "pid=N version=TEXT"
 --   turn    "seconds=X check=Y" and what else the case measures: a run by the clock on the wall, and what its result
 --           comes to. Garbage is collected before the clock starts, and the result is looked at when it has stopped.
 
@@ -69,13 +69,12 @@ local function answer(line)
   io.flush()
 end
 
-local absent = case.missing and case.missing(parallel)
-local run = not absent and open()
+local run = open()
 local pid = io.open("/proc/self/stat", "r"):read("*n")
 for request in io.lines() do
   if request == "turn" then
     answer(line_of(turn(run)))
   else
-    answer(absent and "absent=" .. absent or ("pid=%d version=%s"):format(pid, jit and jit.version or _VERSION))
+    answer(("pid=%d version=%s"):format(pid, jit and jit.version or _VERSION))
   end
 end

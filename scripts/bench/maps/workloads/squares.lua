@@ -34,16 +34,6 @@ local function over_buffer(pair)
   return into
 end
 
-local function missing_into(parallel)
-  if not parallel.buffer then
-    return "parallel.buffer is not there"
-  end
-  local ok, failure = pcall(parallel.map, square, { 1 }, { backend = "serial", into = parallel.buffer("double", 1) })
-  if not ok then
-    return "the option into is not there: " .. tostring(failure)
-  end
-end
-
 local function figures(n)
   return { { key = "seconds", unit = "ns an item", factor = 1e9 / n } }
 end
@@ -101,7 +91,6 @@ return {
         ["python-pool"] = "has no map into memory",
         ["python-futures"] = "has no map into memory",
       },
-      missing = missing_into,
       items = function(n, parallel)
         return { from = parallel.buffer("double", lists.one_to(n)), into = parallel.buffer("double", n) }
       end,

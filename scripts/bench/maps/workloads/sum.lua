@@ -31,9 +31,6 @@ return {
       quick = 1000,
       figures = lists.milliseconds,
       absent = { mce = "has no shared memory", ["python-futures"] = "as python-pool" },
-      missing = function(parallel)
-        return not parallel.buffer and "parallel.buffer is not there" or nil
-      end,
       items = fill,
       loop = sum_of,
       map = function(pool, memory, n)
