@@ -51,3 +51,25 @@ backends.each(function(with)
     pool:join()
   end)
 end, backends.concurrent, 1)
+
+--- A program of its own, since where its memory lies depends on all that it had before. Prints what is too much.
+local MESSAGES = [[
+local function resident_kb()
+  local file = io.open("/proc/self/status")
+  local kb = tonumber(file:read("*a"):match("VmRSS:%s+(%d+)"))
+  file:close()
+  return kb
+end
+local pool = parallel.pool { workers = 1, backend = "thread" }
+local text = ("x"):rep(12e6)
+pool:map(string.len, { "warm" })
+local before, deadline = resident_kb(), parallel.clock() + 60
+assert(pool:map(string.len, { text })[1] == 12e6)
+while resident_kb() - before > 6000 and parallel.clock() < deadline do parallel.sleep(0.05) end
+print(math.max(0, resident_kb() - before - 6000))
+]]
+
+it("does not keep the memory of messages for ever", function()
+  local result = interpreter.run_code(MESSAGES, { seconds = 120 })
+  assert.same({ stdout = "0\n", stderr = "", code = 0 }, result)
+end)

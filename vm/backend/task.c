@@ -43,15 +43,23 @@ bool lumap_call_append(lumap_call *call, lumap_bytes *bytes) {
   return true;
 }
 
+void lumap_task_init(lumap_task *task, lumap_task_kind kind, lumap_call *call) {
+  lumap_bytes payload = task->payload;
+  *task = (lumap_task){.kind = kind, .call = call, .payload = payload};
+  if (!call) return;
+  lumap_call_acquire(call);
+  task->call_id = call->id;
+}
+
+void lumap_task_clear(lumap_task *task) {
+  lumap_bytes_clear(&task->payload);
+  lumap_call_release(task->call);
+  task->call = NULL;
+}
+
 lumap_task *lumap_task_new(lumap_task_kind kind, lumap_call *call) {
   lumap_task *task = calloc(1, sizeof *task);
-  if (!task) return NULL;
-  task->kind = kind;
-  task->call = call;
-  if (call) {
-    lumap_call_acquire(call);
-    task->call_id = call->id;
-  }
+  if (task) lumap_task_init(task, kind, call);
   return task;
 }
 

@@ -119,6 +119,12 @@ void lumap_call_release(lumap_call *call);
  * nothing is changed. Caller's thread. */
 bool lumap_call_append(lumap_call *call, lumap_bytes *bytes);
 
+/* Makes a task that holds a reference to `call` (may be NULL), zeroed but for the memory of its payload, which is the
+ * one thing that it may have, and empty. */
+void lumap_task_init(lumap_task *task, lumap_task_kind kind, lumap_call *call);
+/* Drops the reference and what the payload refers to, and empties the payload, whose memory stays. */
+void lumap_task_clear(lumap_task *task);
+
 /* A zeroed task that holds a reference to `call` (may be NULL), or NULL when there is no memory. */
 lumap_task *lumap_task_new(lumap_task_kind kind, lumap_call *call);
 /* Frees the payload and drops the reference. NULL is fine. */

@@ -17,6 +17,12 @@ bool lumap_bytes_grow(lumap_bytes *bytes, size_t extra) {
     capacity += capacity / 2;
   /* One big append (a long string, a packed list) is the common way to outgrow: then exact is enough. */
   if (extra > capacity / 2) capacity = wanted;
+  if (bytes->size == 0) {
+    /* Nothing to be copied. */
+    free(bytes->data);
+    bytes->data = NULL;
+    bytes->capacity = 0;
+  }
   data = realloc(bytes->data, capacity);
   if (!data) {
     bytes->failed = true;

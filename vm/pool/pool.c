@@ -4,6 +4,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "pool/spares.h"
+
+/* What a pool without work keeps in spare tasks, where no worker of it is told to rest. */
+static const size_t idle_spare_bytes = 256 * 1024;
+
 struct lumap_pool {
   /* Fixed after open. */
   lumap_crew crew;
@@ -27,6 +32,7 @@ struct lumap_pool {
 
   /* Any thread. */
   atomic_int spinning; /* workers that wait for work on a processor */
+  lumap_spares spares;
 
   /* The caller's thread. */
   bool joined;
@@ -53,6 +59,7 @@ static void pool_free(lumap_pool *pool) {
       for (lumap_link *link; (link = lumap_list_pop(&pool->crew.workers[i].mailbox)) != NULL;)
         lumap_task_free(task_of(link));
   lumap_bytes_deinit(&pool->setup);
+  lumap_spares_deinit(&pool->spares);
   pthread_mutex_destroy(&pool->lock);
   lumap_memories_release(pool->crew.memories);
   free(pool->crew.workers);
@@ -222,6 +229,7 @@ static lumap_task *rest_if_due(lumap_worker *worker, uint64_t rest_at) {
 static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   lumap_pool *pool = self;
   uint64_t rest_at = 0;
+  bool idle = false;
   lumap_task *task;
   pthread_mutex_lock(&pool->lock);
   for (;;) {
@@ -230,10 +238,12 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
     if (task || !wait || (pool->closed && pool->active == 0) || pool->terminated) break;
     if (rest_at == 0) rest_at = lumap_clock_ns() + LUMAP_REST_AFTER_MS * UINT64_C(1000000);
     task = rest_if_due(worker, rest_at);
+    idle = task && pool->active == 0;
     if (task) break;
     await_work(pool, worker, worker->rested ? LUMAP_FOREVER : rest_at);
   }
   pthread_mutex_unlock(&pool->lock);
+  if (idle) lumap_spares_trim(&pool->spares, 0);
   return task;
 }
 
@@ -271,6 +281,7 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
   atomic_init(&pool->references, 1);
   pool->cpu_count = options->cpu_count;
   pthread_mutex_init(&pool->lock, NULL);
+  lumap_spares_init(&pool->spares);
   if (!fill(pool, options)) {
     lumap_error_set(error, LUMAP_E_NOMEM, "cannot start a pool of %d workers: not enough memory",
                     options->worker_count);
@@ -432,6 +443,14 @@ lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event) {
   return job;
 }
 
+lumap_task *lumap_job_task(lumap_job *job) {
+  return lumap_spares_take(&job->pool->spares, &job->call);
+}
+
+void lumap_job_recycle(lumap_job *job, lumap_task *task) {
+  lumap_spares_give(&job->pool->spares, task);
+}
+
 lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
   lumap_pool *pool = job->pool;
   lumap_status status = LUMAP_E_OK;
@@ -525,10 +544,17 @@ void lumap_job_abort(lumap_job *job) {
   lumap_job_cancel(job, 0);
 }
 
+/* Do workers wait in take, so that they are told to rest when there is nothing to do? */
+static bool has_workers_that_rest(const lumap_pool *pool) {
+  const lumap_backend *backend = pool->crew.backend;
+  return !backend->wake && !backend->pump && !backend->attend;
+}
+
 void lumap_job_close(lumap_job *job) {
   lumap_pool *pool;
   lumap_list finished;
   int ends = 0;
+  bool idle;
   if (!job) return;
   pool = job->pool;
   if (job->outstanding > 0) lumap_job_cancel(job, 0);
@@ -544,8 +570,10 @@ void lumap_job_close(lumap_job *job) {
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
     ring(pool, &pool->crew.workers[i]);
   }
+  idle = pool->active == 0;
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
+  if (idle && !has_workers_that_rest(pool)) lumap_spares_trim(&pool->spares, idle_spare_bytes);
   wake(pool);
   /* Where workers run only when somebody asks for results, nobody will ask for the end of a call. Mailboxes come before
      the queue, so this runs no other task. */

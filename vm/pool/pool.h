@@ -84,6 +84,12 @@ bool lumap_pool_may_spin(lumap_pool *pool);
 /* A new job, whose `event` is signalled by finished tasks and must outlive it. NULL without memory. */
 lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event);
 
+/* A task for items of this job, or NULL without memory. */
+lumap_task *lumap_job_task(lumap_job *job);
+
+/* Frees a task of this job, or keeps its memory for others. NULL is fine. */
+void lumap_job_recycle(lumap_job *job, lumap_task *task);
+
 /* Queues a task of this job, taking it. LUMAP_E_CLOSED when the pool takes no more: the task is still the caller's. */
 lumap_status lumap_job_submit(lumap_job *job, lumap_task *task);
 

@@ -55,16 +55,17 @@ static lumap_scope *push_scope(lua_State *L) {
 }
 
 static void drop_tasks(job_object *self) {
-  lumap_task_free(self->building);
-  lumap_task_free(self->current);
+  if (!self->job) return;
+  lumap_job_recycle(self->job, self->building);
+  lumap_job_recycle(self->job, self->current);
   self->building = self->current = NULL;
 }
 
 static int job_close(lua_State *L) {
   job_object *self = luaL_checkudata(L, 1, job_type);
   lumap_job *job = self->job;
-  self->job = NULL;
   drop_tasks(self);
+  self->job = NULL;
   lumap_job_close(job);
   return 0;
 }
@@ -160,8 +161,8 @@ static size_t seal_log(lua_State *L, job_object *self) {
 /* begin(first, count): a chunk of items; without a payload it is a piece of a range. */
 static int job_begin(lua_State *L) {
   job_object *self = check_job(L);
-  lumap_task_free(self->building);
-  self->building = lumap_task_new(LUMAP_TASK_CHUNK, &self->job->call);
+  lumap_job_recycle(self->job, self->building);
+  self->building = lumap_job_task(self->job);
   if (!self->building) return luaL_error(L, "not enough memory");
   self->building->first = (uint64_t)luaL_checknumber(L, 2);
   self->building->count = (uint64_t)luaL_checknumber(L, 3);
@@ -313,7 +314,7 @@ static int take_task(lua_State *L, job_object *self, lumap_task *task) {
 }
 
 static void drop_current(job_object *self) {
-  lumap_task_free(self->current);
+  lumap_job_recycle(self->job, self->current);
   self->current = NULL;
 }
 
