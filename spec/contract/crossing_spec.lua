@@ -9,6 +9,8 @@ require("spec.support.globals")()
 local backends = require("spec.support.backends")
 local parallel = require("parallel")
 
+local unpack = table.unpack or unpack
+
 backends.each_size(function(with)
   describe("upvalues", function()
     it("arrive with their values, shared ones shared", function()
@@ -221,6 +223,67 @@ backends.each_size(function(with)
       return sum + (loadstring or load)("return 1000")()
     end, { 1, 2, 3, 4 }, with())
     assert.same({ 1001, 1003, 1006, 1010, n = 4 }, list)
+  end)
+
+  it("what items load has the globals of the call, as they have, and leaves none behind", function()
+    local path = os.tmpname()
+    local file = io.open(path, "w")
+    file:write("lumap_spec_word = lumap_spec_word .. '!' return lumap_spec_word")
+    file:close()
+    rawset(_G, "lumap_spec_word", "word")
+    local list = parallel.map(function(way, argument)
+      local load_text = loadstring or load
+      if way == "read" then
+        return lumap_spec_word -- luacheck: ignore 113
+      elseif way == "text" then
+        return load_text(argument)()
+      elseif way == "parts" then
+        local parts = { "return ", "lumap_spec_word" }
+        return load(function()
+          return table.remove(parts, 1)
+        end)()
+      elseif way == "file" then
+        return assert(loadfile(argument))()
+      elseif way == "own" then
+        local own = { lumap_spec_word = "own" }
+        local fn = setfenv and setfenv(load_text(argument), own) or load(argument, "=own", "t", own)
+        return fn()
+      elseif way == "done" then
+        return dofile(argument)
+      elseif way == "wrong" then
+        return select(2, load_text("return +"))
+      elseif way == "missing" then
+        return select(2, pcall(dofile, argument .. ".none"))
+      end
+      return tostring(load) == tostring(_G.load) and load == _G.load
+    end, coroutine.wrap(function()
+      coroutine.yield("read")
+      coroutine.yield("text", "return lumap_spec_word")
+      coroutine.yield("parts")
+      coroutine.yield("file", path)
+      coroutine.yield("own", "return lumap_spec_word")
+      coroutine.yield("done", path)
+      coroutine.yield("text", "lumap_spec_word = 'new' return _G.lumap_spec_word")
+      coroutine.yield("read")
+      coroutine.yield("wrong")
+      coroutine.yield("missing", path)
+      coroutine.yield("same")
+    end), with({ workers = 1 }))
+    rawset(_G, "lumap_spec_word", nil)
+    os.remove(path)
+    assert.same({ "word", "word", "word", "word!", "own", "word!!", "new", "new" }, { unpack(list, 1, 8) })
+    assert.is_truthy(list[9]:find("unexpected symbol near", 1, true), list[9])
+    assert.is_truthy(list[10]:find("cannot open .*%.none"), list[10])
+    assert.is_true(list[11])
+    assert.same(
+      { true, n = 1 },
+      parallel.map(function(name)
+        return _G[name] == nil and (loadstring or load)("return " .. name)() == nil
+      end, { "lumap_spec_word" }, with({ workers = 1 }))
+    )
+    assert.equal(load, parallel.map(function()
+      return load
+    end, { 1 }, with())[1])
   end)
 
   it("what two items have in common becomes two copies, whatever chunk they travel in", function()

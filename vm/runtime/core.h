@@ -37,6 +37,10 @@ bool lumap_core_is_cancelled(lumap_runtime *runtime);
  * have written it when they return. Before lumap_names_open. [-0, +0] */
 void lumap_core_open_output(lua_State *L);
 
+/* In a worker's state: load, loadstring, loadfile and dofile give what they load the globals of the call that runs.
+ * Before lumap_names_open. [-0, +0] */
+void lumap_core_open_load(lua_State *L);
+
 /* Changes the defaults of calls that core.settings() tells. [-0, +0] */
 void lumap_core_set_defaults(lua_State *L, const char *backend, int worker_count);
 

@@ -49,7 +49,10 @@ static int furnish(lua_State *L) {
   lumap_generator_open(L, &runtime->generator);
   /* As they are opened, states of one VM may all give the same numbers. The main state does what the stock one does. */
   if (runtime->worker) lumap_generator_scramble(&runtime->generator, lumap_entropy(), (uint64_t)runtime->worker);
-  if (runtime->worker) lumap_core_open_output(L);
+  if (runtime->worker) {
+    lumap_core_open_output(L);
+    lumap_core_open_load(L);
+  }
   lumap_layout_open(L);
   lumap_collector_pace(L);
   lumap_push_loaded(L);
