@@ -36,11 +36,16 @@ typedef struct free_block {
   struct free_block *next;
 } free_block;
 
-typedef struct span {
+/* Where blocks of one size come from. */
+typedef struct source {
   free_block *free;
   char *fresh, *end; /* what no block has been cut off yet */
   uint32_t used;     /* blocks */
   uint32_t block_size;
+} source;
+
+typedef struct span {
+  source blocks;
   uint32_t class;
   bool waits;                   /* in the queue of its class */
   bool full;                    /* neither current nor in the queue */
@@ -54,11 +59,10 @@ typedef struct queue {
 struct lumap_heap {
   lumap_limit limit; /* first: limit.c */
   bool abandoned;
-  span *current[CLASS_COUNT];      /* never NULL: `none` stands for no span */
-  free_block *nursed[CLASS_COUNT]; /* free blocks of the nursery */
-  char *nursery, *nursery_end;     /* what is left of it */
+  source *current[CLASS_COUNT]; /* of a span, or the one below: a small state has no spans */
+  source nursed[CLASS_COUNT];   /* free blocks of the nursery, and nothing fresh */
+  char *nursery, *nursery_end;  /* what is left of it */
   queue waiting[CLASS_COUNT];
-  span none; /* full for ever */
   lumap_pages pages;
 };
 
@@ -108,29 +112,40 @@ static void dequeue(lumap_heap *heap, span *s) {
 }
 
 static void reset_span(span *s) {
-  s->free = NULL;
-  s->fresh = (char *)(s + 1);
+  s->blocks.free = NULL;
+  s->blocks.fresh = (char *)(s + 1);
 }
 
 static span *new_span(lumap_heap *heap, unsigned class) {
   span *s = lumap_pages_take_aligned(&heap->pages, SPAN_SIZE);
   size_t size = size_of_class(class);
   if (!s) return NULL;
-  *s = (span){.block_size = (uint32_t)size, .class = class};
+  *s = (span){.blocks.block_size = (uint32_t)size, .class = class};
   reset_span(s);
-  s->end = s->fresh + (SPAN_SIZE - sizeof *s) / size * size;
+  s->blocks.end = s->blocks.fresh + (SPAN_SIZE - sizeof *s) / size * size;
   return s;
 }
 
-/* A block from elsewhere than the current span, which has none. */
+/* A block that has been given back, or a fresh one; NULL: neither is there. */
+static inline void *take_from(source *blocks) {
+  free_block *block = blocks->free;
+  if (block) {
+    blocks->free = block->next;
+  } else {
+    if (blocks->fresh == blocks->end) return NULL;
+    block = (free_block *)blocks->fresh;
+    blocks->fresh += blocks->block_size;
+  }
+  blocks->used++;
+  return block;
+}
+
+/* A block from elsewhere than the current source, which has none. */
 static __attribute__((noinline)) void *take_elsewhere(lumap_heap *heap, unsigned class) {
-  free_block *block = heap->nursed[class];
+  void *block = take_from(&heap->nursed[class]);
   size_t size = size_of_class(class);
   span *s;
-  if (block) {
-    heap->nursed[class] = block->next;
-    return block;
-  }
+  if (block) return block;
   if ((size_t)(heap->nursery_end - heap->nursery) >= size) {
     heap->nursery += size;
     return heap->nursery - size;
@@ -141,62 +156,50 @@ static __attribute__((noinline)) void *take_elsewhere(lumap_heap *heap, unsigned
   else
     s = new_span(heap, class);
   if (!s) return NULL;
-  heap->current[class]->full = true;
-  heap->current[class] = s;
-  s->used++;
-  block = s->free;
-  if (block) {
-    s->free = block->next;
-    return block;
-  }
-  s->fresh += size;
-  return s->fresh - size;
+  if (heap->current[class] != &heap->nursed[class]) ((span *)heap->current[class])->full = true;
+  heap->current[class] = &s->blocks;
+  return take_from(&s->blocks);
 }
 
 static inline void *take_small(lumap_heap *heap, size_t size) {
   unsigned class = class_of(size);
-  span *s = heap->current[class];
-  free_block *block = s->free;
-  if (block) {
-    s->free = block->next;
-    s->used++;
-    return block;
-  }
-  if (s->fresh == s->end) return take_elsewhere(heap, class);
-  s->used++;
-  block = (free_block *)s->fresh;
-  s->fresh += s->block_size;
-  return block;
+  void *block = take_from(heap->current[class]);
+  return block ? block : take_elsewhere(heap, class);
 }
 
-/* A span that was full, or is empty now. */
-static __attribute__((noinline)) void settle_span(lumap_heap *heap, span *s) {
+/* A span that was full, or is empty now. Gives NULL, as those do who end with it. */
+static __attribute__((noinline)) void *settle_span(lumap_heap *heap, span *s) {
   lumap_limit_dropped(&heap->limit);
-  if (s->used > 0) {
+  if (s->blocks.used > 0) {
     s->full = false;
     enqueue(heap, s);
-    return;
-  }
-  if (s == heap->current[s->class]) {
+  } else if (&s->blocks == heap->current[s->class]) {
     reset_span(s);
-    return;
+  } else {
+    if (s->waits) dequeue(heap, s);
+    lumap_pages_give(&heap->pages, s, SPAN_SIZE);
   }
-  if (s->waits) dequeue(heap, s);
-  lumap_pages_give(&heap->pages, s, SPAN_SIZE);
+  return NULL;
 }
 
-static inline void give_small(lumap_heap *heap, void *memory, size_t size) {
+static inline void *give_small(lumap_heap *heap, void *memory, size_t size) {
   free_block *block = memory;
   span *s = (span *)((uintptr_t)memory & ~(SPAN_SIZE - 1));
   if ((uintptr_t)memory - (uintptr_t)heap < NURSERY_SIZE) {
     unsigned class = class_of(size);
-    block->next = heap->nursed[class];
-    heap->nursed[class] = block;
-    return;
+    block->next = heap->nursed[class].free;
+    heap->nursed[class].free = block;
+    return NULL;
   }
-  block->next = s->free;
-  s->free = block;
-  if (--s->used == 0 || s->full) settle_span(heap, s);
+  block->next = s->blocks.free;
+  s->blocks.free = block;
+  return --s->blocks.used == 0 || s->full ? settle_span(heap, s) : NULL;
+}
+
+static __attribute__((noinline)) void *give_pages(lumap_heap *heap, void *block, size_t size) {
+  lumap_limit_dropped(&heap->limit);
+  lumap_pages_give(&heap->pages, block, whole_pages(size));
+  return NULL;
 }
 
 /* ---- blocks of any size; not counted here ---- */
@@ -205,13 +208,8 @@ static inline void *take(lumap_heap *heap, size_t size) {
   return size <= SMALL_MOST ? take_small(heap, size) : lumap_pages_take(&heap->pages, whole_pages(size));
 }
 
-static inline void give(lumap_heap *heap, void *block, size_t size) {
-  if (size <= SMALL_MOST) {
-    give_small(heap, block, size);
-  } else {
-    lumap_limit_dropped(&heap->limit);
-    lumap_pages_give(&heap->pages, block, whole_pages(size));
-  }
+static inline void *give(lumap_heap *heap, void *block, size_t size) {
+  return size <= SMALL_MOST ? give_small(heap, block, size) : give_pages(heap, block, size);
 }
 
 /* The block with another size, elsewhere or in its place; NULL: no memory. */
@@ -255,30 +253,20 @@ static __attribute__((noinline)) void *take_counted(lumap_heap *heap, size_t siz
   return block;
 }
 
-/* The common ways call nothing, so that they need save no registers: a block from the current span, and one given back
-   that makes its span neither empty nor more than full. */
+/* The common ways call nothing, so that they need save no registers: a block from the current source, and one given
+   back that makes its span neither empty nor more than full. */
 void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_size) {
   lumap_heap *heap = data;
   size_t total = heap->limit.used + new_size;
-  span *s;
   if (block) {
     if (new_size > 0) return resize(heap, block, old_size, new_size);
     if (heap->abandoned) return NULL;
     heap->limit.used -= old_size;
-    give(heap, block, old_size);
-    return NULL;
+    return give(heap, block, old_size);
   }
   if (new_size - 1 >= SMALL_MOST || total > heap->limit.checked) return take_counted(heap, new_size);
-  s = heap->current[class_of(new_size)];
-  block = s->free;
-  if (block) {
-    s->free = ((free_block *)block)->next;
-  } else {
-    if (s->fresh == s->end) return take_counted(heap, new_size);
-    block = s->fresh;
-    s->fresh += s->block_size;
-  }
-  s->used++;
+  block = take_from(heap->current[class_of(new_size)]);
+  if (!block) return take_counted(heap, new_size);
   heap->limit.used = total;
   return block;
 }
@@ -293,7 +281,7 @@ lumap_heap *lumap_heap_open(void) {
   heap->pages = pages;
   lumap_heap_limit(heap, 0, NULL, NULL);
   for (unsigned class = 0; class < CLASS_COUNT; class ++)
-    heap->current[class] = &heap->none;
+    heap->current[class] = &heap->nursed[class];
   heap->nursery = (char *)(heap + 1);
   heap->nursery_end = (char *)heap + NURSERY_SIZE;
   return heap;
@@ -312,10 +300,10 @@ void lumap_heap_abandon(lumap_heap *heap) {
 
 void lumap_heap_trim(lumap_heap *heap) {
   for (unsigned class = 0; class < CLASS_COUNT; class ++) {
-    span *s = heap->current[class];
-    if (s == &heap->none || s->used > 0) continue;
-    heap->current[class] = &heap->none;
-    lumap_pages_give(&heap->pages, s, SPAN_SIZE);
+    source *blocks = heap->current[class];
+    if (blocks == &heap->nursed[class] || blocks->used > 0) continue;
+    heap->current[class] = &heap->nursed[class];
+    lumap_pages_give(&heap->pages, blocks, SPAN_SIZE);
   }
   lumap_pages_release(&heap->pages);
 }
