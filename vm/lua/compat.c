@@ -433,10 +433,14 @@ static double memory_kb(lua_State *L) {
   return lua_gc(L, LUA_GCCOUNT, 0) + lua_gc(L, LUA_GCCOUNTB, 0) / 1024.0;
 }
 
+/* 5.4's generational collector, which knows no pause, looks at what is new alone until memory has doubled, and then at
+   all there is. */
+enum { USUAL_PAUSE = 200, BEFORE_DOUBLED = 190 };
+
 static int pause_percent(lua_State *L) {
-  int percent = lua_gc(L, LUA_GCSETPAUSE, 200);
+  int percent = lua_gc(L, LUA_GCSETPAUSE, USUAL_PAUSE);
   lua_gc(L, LUA_GCSETPAUSE, percent);
-  return percent;
+  return percent == USUAL_PAUSE && !LUMAP_VM_IS_LUAJIT ? BEFORE_DOUBLED : percent;
 }
 
 /* A heap that is small beside the messages must not be walked for each of them: a cycle is for some at least. */
@@ -448,10 +452,9 @@ static double due_kb(const pacing *self) {
   return other > self->promised_kb ? other : self->promised_kb;
 }
 
-bool lumap_collector_stop(lua_State *L) {
+static bool stop(lua_State *L, pacing *self) {
   bool running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
-  pacing *self = running ? pacing_of(L) : NULL;
-  if (self) {
+  if (running && self) {
     self->stopped_kb = memory_kb(L);
     /* That a cycle has ended may be told long after it was: what it left is the least that there was since. */
     if (self->least_kb == 0 || self->stopped_kb < self->least_kb) self->least_kb = self->stopped_kb;
@@ -467,12 +470,8 @@ bool lumap_collector_stop(lua_State *L) {
   return running;
 }
 
-void lumap_collector_restore(lua_State *L, bool was_running) {
-  pacing *self;
-  double now_kb;
-  if (!was_running) return;
-  self = pacing_of(L);
-  now_kb = self ? memory_kb(L) : 0;
+static void restore(lua_State *L, pacing *self) {
+  double now_kb = self ? memory_kb(L) : 0;
   if (self) self->made_kb = now_kb > self->stopped_kb ? now_kb - self->stopped_kb : 0;
   if (self && !self->begun && due_kb(self) > now_kb) {
     restart_later(L, due_kb(self) - now_kb);
@@ -487,21 +486,34 @@ void lumap_collector_restore(lua_State *L, bool was_running) {
 /* What is made while the collector rests would have driven it on. A program that makes most of its garbage at such
    times allocates too little between them to do so, and it is done here: not as soon as a message was read, when all of
    it is in use and would be walked in vain, but before the next one. */
-void lumap_collector_catch_up(lua_State *L) {
-  pacing *self = pacing_of(L);
+static void catch_up(lua_State *L, pacing *self) {
   double owed_kb = self ? self->owed_kb : 0;
   if (owed_kb == 0 || lua_gc(L, LUA_GCISRUNNING, 0) == 0) return;
   self->owed_kb = 0;
   if (!self->cycled) lua_gc(L, LUA_GCSTEP, owed_kb < 1000000 ? 2 * (int)owed_kb + 1 : 2000000);
 }
 
+bool lumap_collector_stop(lua_State *L) {
+  return stop(L, pacing_of(L));
+}
+
+void lumap_collector_restore(lua_State *L, bool was_running) {
+  if (was_running) restore(L, pacing_of(L));
+}
+
+void lumap_collector_catch_up(lua_State *L) {
+  catch_up(L, pacing_of(L));
+}
+
+/* The state's record of it is looked up once: that counts where messages are small. */
 int lumap_pcall_at_rest(lua_State *L, int arguments, int results) {
+  pacing *self = pacing_of(L);
   bool was_running;
   int code;
-  lumap_collector_catch_up(L);
-  was_running = lumap_collector_stop(L);
+  catch_up(L, self);
+  was_running = stop(L, self);
   code = lua_pcall(L, arguments, results, 0);
-  lumap_collector_restore(L, was_running);
+  if (was_running) restore(L, self);
   return code;
 }
 
