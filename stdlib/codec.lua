@@ -11,7 +11,6 @@ local codec = {}
 ---@field functions boolean|nil functions and modules may cross too: for bytes of your own only (default false)
 
 local function with_functions(name, opts)
-  if opts == nil then return false end
   if type(opts) ~= "table" then
     error(("bad argument #2 to '%s' (table of options expected, got %s)"):format(name, type(opts)), 3)
   end
@@ -33,8 +32,7 @@ end
 ---@return string bytes
 ---@nodiscard
 function codec.encode(value, opts)
-  local functions = with_functions("encode", opts)
-  local ok, result = pcall(core.encode, value, functions)
+  local ok, result = core.encode(value, opts ~= nil and with_functions("encode", opts))
   if not ok then error(result, 2) end
   return result
 end
@@ -51,8 +49,7 @@ function codec.decode(bytes, opts)
   if type(bytes) ~= "string" then
     error(("bad argument #1 to 'decode' (string expected, got %s)"):format(type(bytes)), 2)
   end
-  local functions = with_functions("decode", opts)
-  local ok, result = pcall(core.decode, bytes, functions)
+  local ok, result = core.decode(bytes, opts ~= nil and with_functions("decode", opts))
   if not ok then error(result, 2) end
   return result
 end

@@ -49,10 +49,10 @@ local function decode_way(direct, bytes)
 end
 
 describe("where tables lie", function()
-  it("is known on this machine", function()
-    assert.is_true(core.direct(true))
-    assert.is_false(core.direct(false))
-    assert.is_true(core.direct(true))
+  it("is known on this machine, and how tables are made", function()
+    assert.same({ true, true }, { core.direct(true) })
+    assert.same({ false, false }, { core.direct(false) })
+    assert.same({ true, true }, { core.direct(true) })
   end)
 
   it("and through the C API random graphs are the same, whoever reads what was written", function()

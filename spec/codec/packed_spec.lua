@@ -83,6 +83,29 @@ local function list_of(make, size)
   return list
 end
 
+local FLOATS, MIXED = 1, 3
+
+it("of floats are told from those with an integer among them, wherever that is", function()
+  local kinds = { [integer(7)] = MIXED, [integer(-2 ^ 51)] = MIXED, [integer(2 ^ 52 + 1)] = MIXED }
+  for _, float in ipairs({ 2 ^ 51 - 0.5, -2 ^ 51 + 0.25, 1e300, 5e-324, 1 / 0, -1 / 0 }) do
+    kinds[float] = FLOATS
+  end
+  for other, kind in pairs(kinds) do
+    for _, size in ipairs({ 64, 65, 511, 512, 513, 514, 1024, 1025 }) do
+      for _, at in ipairs({ 1, 2, 3, math.floor(size / 2), size - 1, size }) do
+        local list = list_of(makers.fractions, size)
+        for i = 3, size, 3 do
+          list[i] = list[i] + 0.5
+        end
+        list[at] = other
+        local message = codec.encode(list)
+        assert.equal(kind, message:byte(3), ("%s at %d of %d"):format(other, at, size))
+        assert_same_numbers(list, codec.decode(message))
+      end
+    end
+  end
+end)
+
 crossings.each(function(cross)
   for name, make in pairs(makers) do
     it("of " .. name, function()

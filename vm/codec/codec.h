@@ -20,6 +20,7 @@
 #include "codec/names.h"
 #include "codec/path.h"
 #include "codec/wire.h"
+#include "lua/maker.h"
 #include "lua/state.h"
 
 enum {
@@ -149,11 +150,13 @@ typedef struct lumap_decoder {
   int failure; /* stack index of the first failure that let decoding go on, or nil */
   int shapes;  /* stack index of the list of shapes; nil until the first is met */
   int texts;   /* stack index of slot + 1 -> string; nil until the first is met */
+  int model;   /* stack index of the maker's model, or nil */
   uint32_t shape_count;
   const lumap_known_shape *at_hand[LUMAP_SHAPES_AT_HAND]; /* the first of them */
   const lumap_table *text_table;                          /* the list at `texts`, where the layout is known */
   uint64_t others;                                        /* values that were read by other ways than where they lie */
   bool direct;                                            /* tables are written where they lie (lua/layout.h) */
+  lumap_maker maker;
   unsigned flags;
   unsigned depth;
   uint64_t deferred; /* tables announced and not filled yet */
@@ -163,8 +166,8 @@ typedef struct lumap_decoder {
   bool in_log;
 } lumap_decoder;
 
-/* Begins reading `size` bytes, borrowed while the decoder is used. Pushes four values that must stay where they are.
- * The collector must rest until the last value is read. [-0, +4] */
+/* Begins reading `size` bytes, borrowed while the decoder is used. Pushes five values that must stay where they are.
+ * The collector must rest until the last value is read. [-0, +5] */
 void lumap_decode_begin(lumap_decoder *decoder, lua_State *L, const void *bytes, size_t size, int scope,
                         unsigned flags);
 

@@ -351,16 +351,20 @@ void lumap_decode_nested(lumap_decoder *d) {
 /* ---- entries ------------------------------------------------------------------------------------------------ */
 
 void lumap_decode_begin(lumap_decoder *d, lua_State *L, const void *bytes, size_t size, int scope, unsigned flags) {
+  const lumap_slot *scratch;
   luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 6 + 40, "no room to decode");
   *d = (lumap_decoder){.L = L, .in = {bytes, size, 0, false}, .flags = flags, .room = size};
-  d->direct = lumap_layout_push(L) != NULL;
+  scratch = lumap_layout_push(L);
+  d->direct = scratch != NULL;
+  lumap_maker_init(&d->maker, L, scratch);
   d->objects = lua_gettop(L); /* nil from here on */
   lua_pushnil(L);
   lua_replace(L, d->objects);
   d->failure = d->objects + 1;
   d->shapes = d->objects + 2;
   d->texts = d->objects + 3;
-  lua_settop(L, d->texts);
+  d->model = d->objects + 4;
+  lua_settop(L, d->model);
   if (scope) {
     d->scope_index = lua_absindex(L, scope);
     d->scope = lua_touserdata(L, d->scope_index);

@@ -46,7 +46,7 @@ typedef enum reading { NOT_READ, STORED, PUSHED } reading;
    needs a barrier, and the string stays on top. */
 ALWAYS_INLINE reading store_string(lua_State *L, const lumap_table *table, lumap_slot *slot) {
   if (!lumap_table_is_fresh(table)) return PUSHED;
-  lumap_slot_set_object(slot, lumap_stack_object(L));
+  lumap_slot_copy(slot, *lumap_stack_top(L) - 1);
   lumap_stack_drop(L);
   return STORED;
 }
@@ -162,17 +162,35 @@ ALWAYS_INLINE cursor get_composite(lumap_decoder *d, cursor at, unsigned tag) {
 ALWAYS_INLINE bool store_top(lua_State *L, lumap_slot *slot) {
   const lumap_slot *top = *lumap_stack_top(L) - 1;
   if (!lumap_slot_is_table(top) && !lumap_slot_is_string(top)) return false;
-  lumap_slot_set_object(slot, lumap_slot_object(top));
+  lumap_slot_copy(slot, top);
   lumap_stack_drop(L);
   return true;
 }
 
 /* ---- lists and pairs ---------------------------------------------------------------------------------------- */
 
+/* Stores a list value that is neither simple nor a table in a fresh one, or what is on top already; false: it was none
+   but the end of them, at `*from`. */
+static __attribute__((noinline)) bool get_rare(lumap_decoder *d, cursor *from, reading how, size_t i) {
+  unsigned tag = **from;
+  const lumap_table *table;
+  lumap_slot *list;
+  size_t room;
+  if (how == NOT_READ) {
+    if (tag == LUMAP_TAG_END || tag == LUMAP_TAG_PAIRS) return false;
+    *from = get_composite(d, *from, tag);
+  }
+  table = lumap_slot_object(*lumap_stack_top(d->L) - 2);
+  list = lumap_table_list(table, &room);
+  if (i >= room || !lumap_table_is_fresh(table) || !store_top(d->L, &list[i])) lua_rawseti(d->L, -2, (int)i + 1);
+  return true;
+}
+
 /* List values, then pairs, into the table on top. */
 ALWAYS_INLINE cursor get_body(lumap_decoder *d, cursor at, const lumap_table *table) {
   lua_State *L = d->L;
   cursor end = end_of(d);
+  uint64_t others = d->others;
   size_t room, i;
   lumap_slot *list = lumap_table_list(table, &room);
   if (!lumap_table_is_fresh(table)) room = 0;
@@ -181,50 +199,75 @@ ALWAYS_INLINE cursor get_body(lumap_decoder *d, cursor at, const lumap_table *ta
     unsigned tag;
     if (at == end) end_too_early(d, at);
     tag = *at;
-    if (i < room) how = get_simple(d, &at, end, table, &list[i]);
-    if (how == STORED) continue;
-    if (how == NOT_READ) {
-      if (tag == LUMAP_TAG_END) return at + 1;
-      if (tag == LUMAP_TAG_PAIRS) break;
-      at = get_composite(d, at, tag);
+    if (i < room && (tag & ~3u) == LUMAP_TAG_TABLE && d->depth < LUMAP_DEPTH_ALLOWED) {
+      d->depth++;
+      at = get_table(d, at, tag);
+      d->depth--;
+      if (others == d->others && lumap_table_is_fresh(table)) {
+        lumap_slot_copy(&list[i], *lumap_stack_top(L) - 1);
+        lumap_stack_drop(L);
+        continue;
+      }
+      how = PUSHED;
+    } else if (i < room) {
+      how = get_simple(d, &at, end, table, &list[i]);
+      if (how == STORED) continue;
+    } else if (tag == LUMAP_TAG_END) {
+      return at + 1;
     }
+    if (!get_rare(d, &at, how, i)) break;
+    others = d->others;
     list = lumap_table_list(table, &room);
     if (!lumap_table_is_fresh(table)) room = 0;
-    if (i >= room || !store_top(L, &list[i])) lua_rawseti(L, -2, (int)i + 1);
   }
+  if (*at == LUMAP_TAG_END) return at + 1;
   suspend(d, at + 1);
   lumap_get_pairs(d);
   return resume(d);
 }
 
-/* Pushes a table with room for what is announced, as lumap_decoder_room grants it. */
-static inline void push_table(lumap_decoder *d, uint64_t list, unsigned pairs) {
-  if (list < INT32_MAX / 2 && list + pairs <= d->room && list + pairs <= lumap_reader_left(&d->in)) {
-    d->room -= list + pairs;
-    lua_createtable(d->L, (int)list, (int)pairs);
-  } else {
-    int granted = lumap_decoder_room(d, list);
-    lua_createtable(d->L, granted, lumap_decoder_room(d, pairs));
-  }
+/* Pushes a table that the VM makes, after which others can be made. */
+static __attribute__((noinline)) void push_made_by_api(lumap_decoder *d, int list, int keys) {
+  lua_State *L = d->L;
+  lua_createtable(L, list, keys);
+  lumap_maker_set_model(&d->maker, L);
+  lua_pushvalue(L, -1);
+  lua_replace(L, d->model);
+}
+
+/* Reads what is between the tag at `at` and the body of a table, which is pushed with room for what is announced. */
+static __attribute__((noinline)) cursor push_table_by_api(lumap_decoder *d, cursor at) {
+  uint64_t list;
+  unsigned pairs;
+  int granted;
+  suspend(d, at + 1);
+  list = lumap_get_varint(&d->in);
+  pairs = lumap_get_u8(&d->in);
+  lumap_decoder_check(d);
+  granted = lumap_decoder_room(d, list);
+  push_made_by_api(d, granted, lumap_decoder_room(d, pairs));
+  return resume(d);
+}
+
+/* The same for a short list, in place. */
+ALWAYS_INLINE cursor push_table(lumap_decoder *d, cursor at) {
+  size_t left = (size_t)(end_of(d) - at);
+  lumap_table *table;
+  if (left <= 3 || at[1] - 1u >= LUMAP_LIST_MADE || at[2] != 0 || at[1] > left - 3 || at[1] > d->room)
+    return push_table_by_api(d, at);
+  table = lumap_make_list(&d->maker, at[1]);
+  if (!table) return push_table_by_api(d, at);
+  d->room -= at[1];
+  lumap_stack_push_table(d->L, table);
+  return at + 3;
 }
 
 /* Reads the table whose tag is at `at`; pushes it. */
 static cursor get_table(lumap_decoder *d, cursor at, unsigned tag) {
-  uint64_t offset = d->base + (uint64_t)(at - d->in.data), list;
-  unsigned pairs;
-  if (end_of(d) - at > 3 && at[1] < 0x80) {
-    list = at[1];
-    pairs = at[2];
-    suspend(d, at + 3);
-  } else {
-    suspend(d, at + 1);
-    list = lumap_get_varint(&d->in);
-    pairs = lumap_get_u8(&d->in);
-    lumap_decoder_check(d);
-  }
-  push_table(d, list, pairs);
-  if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
-  at = get_body(d, resume(d), lumap_stack_object(d->L));
+  size_t begin = (size_t)(at - d->in.data);
+  at = push_table(d, at);
+  if (tag & LUMAP_SHARED) lumap_decoder_remember(d, d->base + begin);
+  at = get_body(d, at, lumap_stack_object(d->L));
   if (!(tag & LUMAP_META)) return at;
   suspend(d, at);
   lumap_get_metatable(d);
@@ -292,6 +335,24 @@ ALWAYS_INLINE cursor get_fields(lumap_decoder *d, cursor at, const lumap_table *
   return at;
 }
 
+static inline void set_nodes(lumap_table *table, const lumap_known_shape *shape) {
+  lumap_table_set_nodes(table, lumap_shape_nodes(shape), shape->node_count, shape->free, shape->chained);
+}
+
+/* Pushes a table with the shape's keys, or without any where the VM gave it other nodes. */
+static inline lumap_table *push_record(lumap_decoder *d, const lumap_known_shape *shape) {
+  lumap_table *table = lumap_make_record(&d->maker, shape->node_count);
+  if (table) {
+    set_nodes(table, shape);
+    lumap_stack_push_table(d->L, table);
+    return table;
+  }
+  push_made_by_api(d, 0, (int)shape->count);
+  table = lumap_stack_object(d->L);
+  if (lumap_table_node_count(table) == shape->node_count) set_nodes(table, shape);
+  return table;
+}
+
 /* Reads the record whose tag is at `at`; pushes the table. */
 static cursor get_record(lumap_decoder *d, cursor at, unsigned tag) {
   uint64_t offset = d->base + (uint64_t)(at - d->in.data);
@@ -301,10 +362,7 @@ static cursor get_record(lumap_decoder *d, cursor at, unsigned tag) {
   suspend(d, at);
   /* As many values must follow, and those of the records around it: a shape is short, and may be named often. */
   if (shape->count + d->owed > (uint64_t)(end_of(d) - at)) end_too_early(d, at);
-  lua_createtable(d->L, 0, (int)shape->count);
-  table = lumap_stack_object(d->L);
-  if (lumap_table_node_count(table) == shape->node_count)
-    lumap_table_set_nodes(table, lumap_shape_nodes(shape), shape->node_count, shape->free, shape->chained);
+  table = push_record(d, shape);
   if (tag & LUMAP_SHARED) lumap_decoder_remember(d, offset);
   at = get_fields(d, at, table, shape);
   if (!(tag & LUMAP_META)) return at;

@@ -98,6 +98,18 @@ int lumap_encoder_no_memory(lumap_encoder *e) {
   return lua_error(e->L);
 }
 
+static void find_globals(lumap_encoder *e) {
+  lua_State *L = e->L;
+  lumap_push_globals(L);
+  e->globals = lua_topointer(L, -1);
+  if (e->scope && !e->scope->writes)
+    lumap_scope_push_slot(L, e->scope_index, LUMAP_SCOPE_ENVIRONMENT);
+  else
+    lumap_scope_push_environment(L);
+  e->environment = lua_topointer(L, -1);
+  lua_pop(L, 2);
+}
+
 lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   lumap_encoder *e;
   luaL_checkstack(L, STACK_NEEDED, "no room to encode");
@@ -114,15 +126,9 @@ lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   e->knows_names = false;
   e->depth = e->packing = 0;
   e->met_count = 0; /* those of the last message may be gone */
-  e->environment = NULL;
-  lumap_push_globals(L);
-  e->globals = e->names ? lua_topointer(L, -1) : NULL;
-  if (e->scope && !e->scope->writes)
-    lumap_scope_push_slot(L, scope, LUMAP_SCOPE_ENVIRONMENT);
-  else
-    lumap_scope_push_environment(L);
-  e->environment = e->names ? lua_topointer(L, -1) : NULL;
-  lua_pop(L, 2);
+  e->globals = e->environment = NULL;
+  if (e->names) find_globals(e);
+  e->plain = !e->names && !e->scope;
   return e;
 }
 
@@ -161,14 +167,14 @@ void lumap_encode_push_string(lumap_encoder *e) {
   lua_State *L = e->L;
   const char *bytes = (const char *)e->own.data;
   size_t done = 0;
-  luaL_checkstack(L, 2 * LUMAP_PIECES + 2, NULL);
+  if (e->piece_count > 0) luaL_checkstack(L, 2 * LUMAP_PIECES + 2, NULL);
   for (int i = 0; i < e->piece_count; i++) {
     lua_pushlstring(L, bytes + done, e->pieces[i].at - done);
     done = e->pieces[i].at;
     lua_rawgeti(L, e->pieces_index, i + 1);
   }
   lua_pushlstring(L, bytes + done, e->own.size - done);
-  lua_concat(L, 2 * e->piece_count + 1);
+  if (e->piece_count > 0) lua_concat(L, 2 * e->piece_count + 1);
   if (e->own.capacity > KEPT_BYTES) lumap_bytes_deinit(&e->own);
 }
 

@@ -165,7 +165,7 @@ ALWAYS_INLINE bool meet(lumap_encoder *e, cursor at, const lumap_table *table, u
     *offset = e->met[number - 1].offset;
     return true;
   }
-  if (count == e->met_room || !e->numbers || !lumap_table_has_room(table)) {
+  if (count >= e->met_limit || !lumap_table_has_room(table)) {
     suspend(e, at);
     return lumap_meet(e, table, offset);
   }
@@ -191,6 +191,8 @@ RARE cursor put_other(lumap_encoder *e, cursor at, const lumap_slot *slot, const
 /* Writes a value of a kind that can neither be refused nor refer to anything; NULL for others. There must be room. */
 ALWAYS_INLINE cursor put_simple(lumap_encoder *e, cursor at, const lumap_slot *slot) {
   if (lumap_slot_is_double(slot)) return put_double(at, lumap_slot_double(slot));
+  if (!LUMAP_VM_IS_LUAJIT && lumap_slot_kind_of(slot) == LUMAP_SLOT_INTEGER)
+    return put_integer(at, lumap_slot_integer(slot));
   if (lumap_slot_is_string(slot)) return put_text(e, at, lumap_slot_object(slot));
   if (lumap_slot_is_table(slot)) return NULL;
   switch (lumap_slot_kind_of(slot)) {
@@ -207,17 +209,21 @@ ALWAYS_INLINE cursor put_simple(lumap_encoder *e, cursor at, const lumap_slot *s
   }
 }
 
-/* A value that is not simple: the field `key` of the table, or the key itself. `here` is the step to it but for that.
- */
-ALWAYS_INLINE cursor put_composite(lumap_encoder *e, cursor at, const lumap_slot *slot, const lumap_slot *key,
-                                   lumap_slot_step *here) {
-  here->key = *key;
-  here->kept = false;
+/* A value that is not simple. */
+ALWAYS_INLINE cursor put_composite(lumap_encoder *e, cursor at, const lumap_slot *slot, const lumap_step *here) {
   if (lumap_slot_is_table(slot)) {
-    cursor behind = put_table(e, at, lumap_slot_object(slot), &here->step);
+    cursor behind = put_table(e, at, lumap_slot_object(slot), here);
     if (behind) return behind;
   }
-  return put_other(e, at, slot, &here->step);
+  return put_other(e, at, slot, here);
+}
+
+/* The same for the field `key` of the table, or the key itself. `here` is the step to it but for that. */
+ALWAYS_INLINE cursor put_field(lumap_encoder *e, cursor at, const lumap_slot *slot, const lumap_slot *key,
+                               lumap_slot_step *here) {
+  here->key = *key;
+  here->kept = false;
+  return put_composite(e, at, slot, &here->step);
 }
 
 static __attribute__((noinline)) cursor put_slot(lumap_encoder *e, cursor at, const lumap_slot *slot,
@@ -225,7 +231,7 @@ static __attribute__((noinline)) cursor put_slot(lumap_encoder *e, cursor at, co
   cursor behind;
   at = make_room(e, at);
   behind = put_simple(e, at, slot);
-  return behind ? behind : put_composite(e, at, slot, key, here);
+  return behind ? behind : put_field(e, at, slot, key, here);
 }
 
 /* A pack function changed the table whose contents are being written. */
@@ -333,7 +339,8 @@ RARE void check_shape(lumap_encoder *e, const lumap_table *table, uint64_t hash,
 }
 
 ALWAYS_INLINE cursor put_record(lumap_encoder *e, cursor at, const lumap_table *table, lumap_shape *shape,
-                                unsigned flags, lumap_slot_step *here) {
+                                unsigned flags, const lumap_step *step) {
+  lumap_slot_step here = {.step = {.up = step, .kind = LUMAP_STEP_SLOT}};
   uint64_t others, hash = shape->hash;
   uint32_t left = shape->count;
   lumap_node *nodes = table->nodes;
@@ -352,10 +359,10 @@ ALWAYS_INLINE cursor put_record(lumap_encoder *e, cursor at, const lumap_table *
     }
     key = lumap_node_key(node);
     others = e->others;
-    at = put_composite(e, at, lumap_node_value(node), &key, here);
+    at = put_field(e, at, lumap_node_value(node), &key, &here);
     if (others == e->others) continue;
-    if (table->nodes != nodes) refuse_change(e, here->step.up);
-    check_shape(e, table, hash, here->step.up);
+    if (table->nodes != nodes) refuse_change(e, step);
+    check_shape(e, table, hash, step);
   }
   return at;
 }
@@ -394,13 +401,14 @@ enum { AHEAD = 6 };
 
 /* The first `last` list values, until the first nil: `*done` of them. */
 ALWAYS_INLINE cursor put_list(lumap_encoder *e, cursor at, const lumap_table *table, size_t last, size_t *done,
-                              lumap_slot_step *here) {
-  size_t room, i;
+                              const lumap_step *step) {
+  lumap_step here = {.up = step, .kind = LUMAP_STEP_ITEM};
+  size_t room, i, fetched = last >= LUMAP_PACKED_LEAST ? last - AHEAD : 0;
+  uint64_t others = e->others;
   const lumap_slot *list = lumap_table_list(table, &room);
   for (i = 0; i < last; i++) {
     cursor behind;
-    lumap_slot key = {0};
-    if (i + AHEAD < last) lumap_slot_prefetch(&list[i + AHEAD]);
+    if (i < fetched) lumap_slot_prefetch(&list[i + AHEAD]);
     at = make_room(e, at);
     behind = put_simple(e, at, &list[i]);
     if (behind) {
@@ -408,10 +416,13 @@ ALWAYS_INLINE cursor put_list(lumap_encoder *e, cursor at, const lumap_table *ta
       continue;
     }
     if (lumap_slot_is_nil(&list[i])) break;
-    lumap_slot_put_integer(&key, (int64_t)i + 1);
-    at = put_composite(e, at, &list[i], &key, here);
+    here.number = (int)i + 1;
+    at = put_composite(e, at, &list[i], &here);
+    if (others == e->others) continue;
+    others = e->others;
     list = lumap_table_list(table, &room);
     if (room < last) last = room;
+    if (fetched > last) fetched = 0;
   }
   *done = i;
   return at;
@@ -459,6 +470,7 @@ static inline bool has_zero(const lumap_table *table) {
 
 static inline bool has_nodes(const lumap_table *table, size_t nodes) {
   size_t i = 0;
+  if (lumap_table_has_no_nodes(table)) return false;
   while (i < nodes && lumap_slot_is_nil(lumap_node_value(&table->nodes[i])))
     i++;
   return i < nodes;
@@ -474,12 +486,13 @@ static inline size_t last_in_array(const lumap_table *table) {
 }
 
 static __attribute__((noinline)) cursor put_pairs(lumap_encoder *e, cursor at, const lumap_table *table, size_t done,
-                                                  size_t hint_at, lumap_slot_step *here) {
+                                                  size_t hint_at, const lumap_step *step) {
+  lumap_slot_step here = {.step = {.up = step, .kind = LUMAP_STEP_SLOT}};
   size_t pairs = 0;
   at = make_room(e, at);
   *at++ = LUMAP_TAG_PAIRS;
-  at = put_behind_holes(e, at, table, done, &pairs, here);
-  at = put_nodes(e, at, table, &pairs, here);
+  at = put_behind_holes(e, at, table, done, &pairs, &here);
+  at = put_nodes(e, at, table, &pairs, &here);
   e->sink.out->data[hint_at] = (unsigned char)(pairs < UINT8_MAX ? pairs : UINT8_MAX);
   return at;
 }
@@ -493,19 +506,30 @@ static __attribute__((noinline)) cursor put_numbers(lumap_encoder *e, cursor at,
   return resume(e);
 }
 
+/* A table that is no more than a list of up to `last` values, as most small ones are. There must be room. */
+ALWAYS_INLINE cursor put_short_list(lumap_encoder *e, cursor at, const lumap_table *table, size_t last,
+                                    const lumap_step *step) {
+  size_t done, hint_at;
+  *at++ = LUMAP_TAG_TABLE;
+  *at++ = (unsigned char)last;
+  hint_at = (size_t)(at - e->sink.out->data);
+  *at++ = 0;
+  at = put_list(e, at, table, last, &done, step);
+  if (done < last || !lumap_table_has_no_nodes(table)) at = put_pairs(e, at, table, done, hint_at, step);
+  at = make_room(e, at);
+  *at++ = LUMAP_TAG_END;
+  return at;
+}
+
 /* `flags` are META and SHARED as they go into the tag. A FILL is no record, and there is none in a log. There must be
    room. */
-ALWAYS_INLINE cursor put_parts(lumap_encoder *e, cursor at, const lumap_table *table, unsigned flags, bool fill,
-                               const lumap_step *step) {
+static __attribute__((noinline)) cursor put_parts(lumap_encoder *e, cursor at, const lumap_table *table, unsigned flags,
+                                                  bool fill, const lumap_step *step) {
   size_t last = last_in_array(table), nodes = lumap_table_node_count(table), done = 0, hint_at;
   bool zero = has_zero(table);
-  lumap_slot_step here;
-  here.step.up = step;
-  here.step.kind = LUMAP_STEP_SLOT;
-  here.table = table;
   if (last == 0 && !zero && !fill) {
     lumap_shape *shape = shape_of(e, table, nodes);
-    if (shape) return put_record(e, at, table, shape, flags, &here);
+    if (shape) return put_record(e, at, table, shape, flags, step);
   }
   if (last >= LUMAP_PACKED_LEAST) at = put_numbers(e, at, table, last, flags, &done);
   if (!done) {
@@ -514,9 +538,9 @@ ALWAYS_INLINE cursor put_parts(lumap_encoder *e, cursor at, const lumap_table *t
   }
   hint_at = (size_t)(at - e->sink.out->data);
   *at++ = 0;
-  if (!done) at = put_list(e, at, table, last, &done, &here);
+  if (!done) at = put_list(e, at, table, last, &done, step);
   if (done < last || zero || has_nodes(table, lumap_table_node_count(table)))
-    at = put_pairs(e, at, table, done, hint_at, &here);
+    at = put_pairs(e, at, table, done, hint_at, step);
   at = make_room(e, at);
   *at++ = LUMAP_TAG_END;
   return at;
@@ -541,13 +565,18 @@ static inline bool is_known(lumap_encoder *e, const lumap_table *table) {
 static cursor put_table(lumap_encoder *e, cursor at, const lumap_table *table, const lumap_step *step) {
   const void *metatable = table->metatable;
   uint64_t offset, place;
+  size_t last;
   unsigned tag;
   if (e->depth >= LUMAP_DEPTH_NESTED) return NULL;
   if (metatable && !find_metatable(e, metatable, &tag, &offset)) return NULL;
-  if ((e->names || e->scope) && is_known(e, table)) return NULL;
+  if (!e->plain && is_known(e, table)) return NULL;
   if (meet(e, at, table, &place)) return put_offset(e, at, LUMAP_TAG_REF, place);
   e->depth++;
-  at = put_parts(e, at, table, metatable ? LUMAP_META : 0, false, step);
+  last = last_in_array(table);
+  if (last - 1 < LUMAP_PACKED_LEAST - 1 && !metatable && lumap_table_has_no_nodes(table) && !has_zero(table))
+    at = put_short_list(e, at, table, last, step);
+  else
+    at = put_parts(e, at, table, metatable ? LUMAP_META : 0, false, step);
   e->depth--;
   return metatable ? put_metatable(e, at, metatable, tag, offset) : at;
 }

@@ -68,8 +68,10 @@ struct lumap_encoder {
   lumap_map message;     /* objects of the value: offset << 8 | number of the upvalue, 0 for others */
   lumap_met_table *met;  /* those of them that are tables, as far as they are numbered */
   size_t met_count, met_room;
-  bool numbers; /* tables may be numbered: no collection can have come between */
-  bool rests;   /* the collector has been stopped */
+  size_t met_limit; /* how many there may be: met_room, or 0 when tables are not numbered */
+  bool numbers;     /* tables may be numbered: no collection can have come between */
+  bool plain;       /* no table is more than data */
+  bool rests;       /* the collector has been stopped */
   lumap_scope *scope;
   int scope_index;
   lumap_names *names; /* NULL: nothing goes by name */

@@ -92,6 +92,7 @@ bool lumap_encoder_has_collected(lumap_encoder *e) {
 /* From now on addresses are looked up, and what has one that is known stays alive. */
 void lumap_encoder_stop_numbering(lumap_encoder *e) {
   e->numbers = false;
+  e->met_limit = 0;
   lumap_encoder_rest(e);
   while (e->met_count > 0) {
     const lumap_met_table *met = &e->met[--e->met_count];
@@ -131,7 +132,7 @@ static bool grow_met(lumap_encoder *e) {
   lumap_met_table *met = realloc(e->met, room * sizeof *met);
   if (!met) return false;
   e->met = met;
-  e->met_room = room;
+  e->met_room = e->met_limit = room;
   return true;
 }
 
@@ -179,4 +180,5 @@ void lumap_encoder_forget_objects(lumap_encoder *e) {
   e->met_count = 0;
   if (e->kept) lumap_encoder_forget_kept(e);
   e->numbers = true;
+  e->met_limit = e->met_room;
 }

@@ -92,14 +92,41 @@ static void pack_list(unsigned char *bytes, const lumap_slot *list, size_t count
   }
 }
 
-size_t lumap_put_numbers(lumap_bytes *out, const lumap_slot *list, size_t count, unsigned flags) {
-  survey s = survey_list(list, count);
-  unsigned kind = choose_kind(&s);
-  size_t size = count * lumap_packed_width(kind);
-  if (!kind || count > LUMAP_PACKED_MOST || !lumap_bytes_reserve(out, size + 16)) return 0;
+/* A tag, a kind, and a count. */
+enum { MOST_HEAD = 16 };
+
+static void put_head(lumap_bytes *out, unsigned flags, unsigned kind, size_t count) {
   lumap_put_u8(out, LUMAP_TAG_PACKED | flags);
   lumap_put_u8(out, kind);
   lumap_put_varint(out, count);
+}
+
+/* Floats are found out while they are copied. Nothing is written when there is something else. */
+static bool put_floats(lumap_bytes *out, const lumap_slot *list, size_t count, unsigned flags) {
+  size_t start = out->size;
+  unsigned char first[sizeof(double)];
+  if (!lumap_slots_copy_floats(list, 1, first) || !lumap_bytes_reserve(out, count * sizeof(double) + MOST_HEAD))
+    return false;
+  put_head(out, flags, LUMAP_PACKED_F64, count);
+  if (!lumap_slots_copy_floats(list, count, out->data + out->size)) {
+    out->size = start;
+    return false;
+  }
+  out->size += count * sizeof(double);
+  return true;
+}
+
+size_t lumap_put_numbers(lumap_bytes *out, const lumap_slot *list, size_t count, unsigned flags) {
+  survey s;
+  unsigned kind;
+  size_t size;
+  if (count > LUMAP_PACKED_MOST) return 0;
+  if (put_floats(out, list, count, flags)) return count;
+  s = survey_list(list, count);
+  kind = choose_kind(&s);
+  size = count * lumap_packed_width(kind);
+  if (!kind || !lumap_bytes_reserve(out, size + MOST_HEAD)) return 0;
+  put_head(out, flags, kind, count);
   pack_list(out->data + out->size, list, count, kind);
   out->size += size;
   return count;

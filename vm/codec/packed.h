@@ -8,7 +8,7 @@
 #define LUMAP_CODEC_PACKED_H
 
 #include "base/bytes.h"
-#include "lua/layout.h"
+#include "lua/numbers.h"
 
 /* Writes tag PACKED with `flags`, kind, count and numbers if all `count` slots at `list` are numbers whose types can be
  * told apart. Returns `count`; 0, with nothing written, for other lists, and when `out` has no memory, which

@@ -164,6 +164,8 @@ static void add_fields(fields *f, lua_State *L, const lumap_step *step) {
     add_key(f, L, step->index);
   else if (step->kind == LUMAP_STEP_SLOT || step->kind == LUMAP_STEP_SLOT_KEY)
     add_slot(f, L, (const lumap_slot_step *)step);
+  else if (step->kind == LUMAP_STEP_ITEM)
+    add_integer(f, step->number);
   else if (step->kind == LUMAP_STEP_KEY)
     add_other(f, luaL_typename(L, step->index));
   else if (step->kind == LUMAP_STEP_METATABLE)

@@ -14,6 +14,7 @@ typedef enum lumap_step_kind {
   LUMAP_STEP_ROOT,     /* text: "result"; number above 0: "items[3]" */
   LUMAP_STEP_FIELD,    /* index: stack index of the key */
   LUMAP_STEP_SLOT,     /* a lumap_slot_step: a field of a table that is on no stack */
+  LUMAP_STEP_ITEM,     /* the same of a list; number: its index */
   LUMAP_STEP_KEY,      /* the key itself; index: its stack index */
   LUMAP_STEP_SLOT_KEY, /* the same in a lumap_slot_step */
   LUMAP_STEP_METATABLE,
@@ -36,7 +37,6 @@ typedef struct lumap_step {
 /* A step through a table where it lies (lua/layout.h). */
 typedef struct lumap_slot_step {
   lumap_step step;
-  const lumap_table *table;
   lumap_slot key;
   bool kept; /* the key is safe from the collector: user code may run */
 } lumap_slot_step;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "lua/layout.h"
+#include "lua/maker.h"
 
 static const char scratch_key, spare_key;
 
@@ -72,16 +72,14 @@ static bool nodes_fit(lua_State *L, int index, size_t keys) {
 static const char *const names[] = {"alpha", "beta", "gamma", "__index", "epsilon"};
 enum { NAMES = 5, NODES = 8 };
 
-/* What is stored past the API is what the API finds, and the table grows as any other does. */
-static bool copies_fit(lua_State *L, int model) {
-  int copy;
+/* In the table on top, made for so many keys: what is stored past the API is what the API finds, and the table grows as
+   any other does. */
+static bool copy_fits(lua_State *L, int model) {
+  int copy = lua_gettop(L);
   lumap_node nodes[NODES];
   uint32_t free;
   bool chained;
   lumap_table_get_nodes(lua_topointer(L, model), nodes, &free, &chained);
-  lua_createtable(L, 0, NAMES);
-  copy = lua_gettop(L);
-  if (lumap_table_node_count(lua_topointer(L, copy)) != NODES) return false;
   lumap_table_set_nodes((lumap_table *)(uintptr_t)lua_topointer(L, copy), nodes, NODES, free, chained);
   lua_pushnil(L);
   if (lua_next(L, copy)) return false;
@@ -116,11 +114,81 @@ static bool stack_fits(lua_State *L) {
   return result && *lumap_stack_top(L) == slot;
 }
 
-/* [-0, +0]: true when everything is where the header says. */
-static bool fits(lua_State *L) {
+/* ---- trying out to make tables ------------------------------------------------------------------------------ */
+
+/* Bytes that the state holds, by its own count. */
+static size_t bytes_held(const lumap_global *global) {
+#if LUMAP_VM_IS_LUAJIT
+  return global->made;
+#else
+  return global->counted + global->made;
+#endif
+}
+
+static bool global_fits(lua_State *L, const lumap_global *global) {
+  void *data;
+  lua_Alloc allocate = lua_getallocf(L, &data);
+  size_t bytes = (size_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB, 0);
+  return global->allocate == allocate && global->data == data && bytes_held(global) == bytes;
+}
+
+/* Are the tables the same but for what is theirs alone? */
+static bool headers_equal(const lumap_table *one, const lumap_table *other) {
+  lumap_table a = *one, b = *other;
+  if (!a.array != !b.array || (a.nodes == b.nodes) != (lumap_table_node_count(&a) == 1)) return false;
+  a.gc_next = b.gc_next;
+  a.gc_list = b.gc_list;
+  a.array = b.array;
+  a.nodes = b.nodes;
+  a.free_top = b.free_top;
+  return memcmp(&a, &b, sizeof a) == 0;
+}
+
+/* Pushes a table that was made here and one that the API made: do they cost the same, and look the same? [-0, +2] */
+static bool made_fits(lua_State *L, lumap_maker *maker, int list, int keys) {
+  size_t start = bytes_held(maker->global), between;
+  lumap_table *table = keys ? lumap_make_record(maker, NODES) : lumap_make_list(maker, (size_t)list);
+  lumap_node *nodes;
+  if (!table) return false;
+  nodes = table->nodes;
+  /* Until the nodes are written nothing may look at them. */
+  if (keys) memset(nodes, 0, NODES * sizeof *nodes);
+  lumap_stack_push_table(L, table);
+  between = bytes_held(maker->global);
+  lua_createtable(L, list, keys);
+  return bytes_held(maker->global) - between == between - start && headers_equal(table, lumap_stack_object(L));
+}
+
+/* With the blank table on top, and the one with the names at `record`. The collector rests. [-0, +0] */
+static bool makers_fit(lua_State *L, int record) {
+  lumap_maker maker = {.global = lumap_global_of(L), .blank = lumap_stack_object(L)};
+  int top = lua_gettop(L);
+  bool result;
+  if (!global_fits(L, maker.global)) return false;
+  lua_createtable(L, 0, 0);
+  lumap_maker_set_model(&maker, L);
+  lua_createtable(L, 2, 0);
+  /* The newest object comes first in the list. */
+  result = ((lumap_table *)lumap_stack_object(L))->gc_next == maker.model;
+  lumap_maker_set_model(&maker, L);
+  result = result && made_fits(L, &maker, 1, 0) && made_fits(L, &maker, LUMAP_LIST_MADE, 0) &&
+           made_fits(L, &maker, 0, NAMES);
+  if (result) {
+    lua_pop(L, 1);
+    result = copy_fits(L, record) && global_fits(L, maker.global);
+  }
+  lua_settop(L, top);
+  return result;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------ */
+
+/* Is everything where the header says? With the collector at rest `*makes` tells whether tables can be made. [-0, +0]
+ */
+static bool fits(lua_State *L, bool *makes) {
   int values = lua_gettop(L) + 1, metatable = values + 5, table = values + 6, record = values + 7;
   bool result;
-  luaL_checkstack(L, 20, NULL);
+  luaL_checkstack(L, 30, NULL);
   lua_pushnumber(L, 2.5);
   lua_pushinteger(L, 7);
   lua_pushliteral(L, "a text that is longer than what any virtual machine keeps once only");
@@ -143,7 +211,11 @@ static bool fits(lua_State *L) {
   result = stack_fits(L) && text_fits(L, values + 2) && text_fits(L, -1) &&
            header_fits(L, lua_topointer(L, table), lua_topointer(L, metatable), 5, 1) &&
            header_fits(L, lua_topointer(L, record), NULL, 0, NODES) && list_fits(L, table, 5, values) &&
-           nodes_fit(L, record, NAMES) && copies_fit(L, record);
+           nodes_fit(L, record, NAMES);
+  lua_createtable(L, 0, NAMES);
+  result = result && header_fits(L, lua_topointer(L, -1), NULL, 0, NODES) && copy_fits(L, record);
+  lua_createtable(L, LUMAP_SCRATCH_SLOTS, 0);
+  *makes = result && makers_fit(L, record);
   lua_settop(L, values - 1);
   return result;
 }
@@ -151,14 +223,19 @@ static bool fits(lua_State *L) {
 /* ---- what a state keeps of it ------------------------------------------------------------------------------- */
 
 void lumap_layout_open(lua_State *L) {
+  bool was_running = lumap_collector_stop(L), makes, known = sizeof(void *) == 8 && fits(L, &makes);
   size_t count;
-  if (sizeof(void *) != 8 || !fits(L)) return;
-  lua_createtable(L, 1, 0);
-  lumap_table_list(lua_topointer(L, -1), &count);
-  if (count == 1)
+  lumap_slot *slots;
+  lumap_collector_restore(L, was_running);
+  if (!known) return;
+  lua_createtable(L, LUMAP_SCRATCH_SLOTS, 0);
+  slots = lumap_table_list(lua_topointer(L, -1), &count);
+  if (count == LUMAP_SCRATCH_SLOTS) {
+    lumap_slot_set_boolean(&slots[LUMAP_SCRATCH_MAKES], makes);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &scratch_key);
-  else
+  } else {
     lua_pop(L, 1);
+  }
 }
 
 lumap_slot *lumap_layout_push(lua_State *L) {

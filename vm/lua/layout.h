@@ -9,7 +9,7 @@
  * Rules for the caller, which the C API would keep for him:
  *   - Nothing here keeps an object alive, and any Lua code that runs may resize a table: read the pointers anew after.
  *   - Strings and tables are stored only while the collector rests and lumap_table_is_fresh: no write barrier is run.
- *   - Nothing here raises or allocates, lumap_layout_open apart.
+ *   - Nothing here raises, and nothing allocates but lumap_layout_open.
  */
 #ifndef LUMAP_LUA_LAYOUT_H
 #define LUMAP_LUA_LAYOUT_H
@@ -62,8 +62,18 @@ typedef struct lumap_text {
 
 enum { LUMAP_SLOT_TABLE_TYPE = 11, LUMAP_SLOT_STRING_TYPE = 4, LUMAP_SLOT_INTEGER_TYPE = 13 };
 
-/* Where a lua_State holds the end of its stack. */
-enum { LUMAP_STACK_TOP = 40 };
+/* Where a lua_State holds the end of its stack, and the address of what all threads of a state share. */
+enum { LUMAP_STACK_TOP = 40, LUMAP_STATE_GLOBAL = 16 };
+
+/* The beginning of what they share. */
+typedef struct lumap_global {
+  lua_Alloc allocate;
+  void *data;
+  size_t made; /* bytes */
+} lumap_global;
+
+/* Slots of an array that lies right behind its table: those of lists of up to so many, and that of key 0. */
+enum { LUMAP_LIST_MADE = 15 };
 
 /* The number of the type: what LuaJIT stores inverted. Doubles are above LUMAP_SLOT_INTEGER_TYPE. */
 static inline uint32_t lumap_slot_type(const lumap_slot *slot) {
@@ -126,23 +136,6 @@ static inline void lumap_slot_set_double(lumap_slot *slot, double number) {
   if (number != number) slot->bits = UINT64_C(0xFFF8000000000000);
 }
 
-/* Copies values that are all doubles, as such. False when some are not: what was copied then is worth nothing. A double
- * is what is not greater than the plain NaN, as bits: so the copy may run ahead, and the compiler gets a plain sum. */
-static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
-  uint64_t beyond = 0;
-  memcpy(bytes, list, count * sizeof(double));
-  for (size_t i = 0; i < count; i++)
-    beyond += list[i].bits > UINT64_C(0xFFF8000000000000);
-  return beyond == 0;
-}
-
-/* The reverse, for any bytes: those of other NaNs, which would be values of other types, become the plain one. */
-static inline void lumap_slots_set_doubles(lumap_slot *list, size_t count, const void *bytes) {
-  memcpy(list, bytes, count * sizeof(double));
-  for (size_t i = 0; i < count; i++)
-    if (list[i].bits > UINT64_C(0xFFF8000000000000)) list[i].bits = UINT64_C(0xFFF8000000000000);
-}
-
 static inline void lumap_slot_set_boolean(lumap_slot *slot, bool value) {
   slot->bits = ~((uint64_t)(value ? 2 : 1) << 47);
 }
@@ -151,10 +144,18 @@ static inline void lumap_slot_set_nil(lumap_slot *slot) {
   slot->bits = UINT64_MAX;
 }
 
+static inline void lumap_slot_set_table(lumap_slot *slot, const lumap_table *table) {
+  slot->bits = ~(uint64_t)LUMAP_SLOT_TABLE_TYPE << 47 | (uint64_t)(uintptr_t)table;
+}
+
 /* A string or a table, as lua_topointer gives it. */
 static inline void lumap_slot_set_object(lumap_slot *slot, const void *object) {
   uint64_t type = ((const lumap_table *)object)->kind;
   slot->bits = ~type << 47 | (uint64_t)(uintptr_t)object;
+}
+
+static inline void lumap_slot_copy(lumap_slot *slot, const lumap_slot *from) {
+  slot->bits = from->bits;
 }
 
 /* The slots of keys 1..count. */
@@ -166,6 +167,11 @@ static inline lumap_slot *lumap_table_list(const lumap_table *table, size_t *cou
 
 static inline size_t lumap_table_node_count(const lumap_table *table) {
   return (size_t)table->node_mask + 1;
+}
+
+/* Is there but the one empty node that all such tables share? */
+static inline bool lumap_table_has_no_nodes(const lumap_table *table) {
+  return table->node_mask == 0;
 }
 
 /* Key 0 has a slot of its own in the array. */
@@ -238,7 +244,15 @@ typedef struct lumap_text {
 
 enum { LUMAP_SLOT_TABLE_TYPE = 5, LUMAP_SLOT_STRING_TYPE = 4, LUMAP_SLOT_COLLECTABLE = 0x40 };
 
-enum { LUMAP_STACK_TOP = 16 };
+enum { LUMAP_STACK_TOP = 16, LUMAP_STATE_GLOBAL = 24 };
+
+typedef struct lumap_global {
+  lua_Alloc allocate;
+  void *data;
+  size_t counted, made; /* bytes: the sum of both */
+} lumap_global;
+
+enum { LUMAP_LIST_MADE = 127 };
 
 static inline lumap_slot_kind lumap_slot_kind_of(const lumap_slot *slot) {
   switch (slot->type) {
@@ -308,22 +322,6 @@ static inline void lumap_slot_set_integer(lumap_slot *slot, int64_t integer) {
   slot->type = 0x03;
 }
 
-static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
-  double *out = bytes;
-  for (size_t i = 0; i < count; i++) {
-    if (list[i].type != 0x13) return false;
-    memcpy(&out[i], &list[i].value.number, sizeof *out);
-  }
-  return true;
-}
-
-static inline void lumap_slots_set_doubles(lumap_slot *list, size_t count, const void *bytes) {
-  for (size_t i = 0; i < count; i++) {
-    memcpy(&list[i].value.number, (const char *)bytes + i * sizeof(double), sizeof(double));
-    list[i].type = 0x13;
-  }
-}
-
 static inline void lumap_slot_set_boolean(lumap_slot *slot, bool value) {
   slot->type = value ? 0x11 : 0x01;
 }
@@ -332,9 +330,19 @@ static inline void lumap_slot_set_nil(lumap_slot *slot) {
   slot->type = 0;
 }
 
+static inline void lumap_slot_set_table(lumap_slot *slot, const lumap_table *table) {
+  slot->value.object = (void *)(uintptr_t)table;
+  slot->type = LUMAP_SLOT_TABLE_TYPE | LUMAP_SLOT_COLLECTABLE;
+}
+
 static inline void lumap_slot_set_object(lumap_slot *slot, const void *object) {
   slot->value.object = (void *)(uintptr_t)object;
   slot->type = ((const lumap_table *)object)->kind | LUMAP_SLOT_COLLECTABLE;
+}
+
+static inline void lumap_slot_copy(lumap_slot *slot, const lumap_slot *from) {
+  slot->value = from->value;
+  slot->type = from->type;
 }
 
 static inline lumap_slot *lumap_table_list(const lumap_table *table, size_t *count) {
@@ -354,6 +362,10 @@ static inline lumap_slot *lumap_table_list(const lumap_table *table, size_t *cou
 
 static inline size_t lumap_table_node_count(const lumap_table *table) {
   return (size_t)1 << table->log2_nodes;
+}
+
+static inline bool lumap_table_has_no_nodes(const lumap_table *table) {
+  return !table->free_top;
 }
 
 static inline const lumap_slot *lumap_table_zero(const lumap_table *table) {
@@ -458,8 +470,11 @@ static inline bool lumap_double_is_integer(double number, int64_t *integer) {
 /* Tries the layout out on this state and keeps the answer with it: once, when the state is opened. [-0, +0] */
 void lumap_layout_open(lua_State *L);
 
-/* Pushes the state's scratch table, whose one slot is returned; NULL, and nil pushed, where the layout is not known or
- * has been turned off. The table stays where it is as long as the state. [-0, +1] */
+/* Slots of the scratch table: one to be used, and whether tables can be made (maker.h). */
+enum { LUMAP_SCRATCH, LUMAP_SCRATCH_MAKES, LUMAP_SCRATCH_SLOTS };
+
+/* Pushes the state's scratch table, whose first slot is returned; NULL, and nil pushed, where the layout is not known
+ * or has been turned off. The table stays where it is as long as the state. [-0, +1] */
 lumap_slot *lumap_layout_push(lua_State *L);
 
 /* Pushes the value of a slot. `scratch` is what lumap_layout_push gave, its table at stack index `index`. [-0, +1] */

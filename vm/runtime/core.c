@@ -142,11 +142,15 @@ static int core_settings(lua_State *L) {
   return 1;
 }
 
-/* direct(boolean) -> boolean: are tables read and written where they lie (lua/layout.h)? False goes through the C API
-   from now on. For specs, which compare both ways. */
+/* direct(boolean) -> boolean, boolean: are tables read and written where they lie (lua/layout.h), and made without the
+   C API (lua/maker.h)? False goes through it from now on. For specs, which compare both ways. */
 static int core_direct(lua_State *L) {
+  const lumap_slot *scratch;
   lua_pushboolean(L, lumap_layout_use(L, lua_toboolean(L, 1)));
-  return 1;
+  scratch = lumap_layout_push(L);
+  lua_pushboolean(L, scratch && lumap_slot_kind_of(&scratch[LUMAP_SCRATCH_MAKES]) == LUMAP_SLOT_TRUE);
+  lua_replace(L, -2);
+  return 2;
 }
 
 void lumap_core_set_defaults(lua_State *L, const char *backend, int worker_count) {

@@ -13,12 +13,27 @@ static int encode_protected(lua_State *L) {
   return 1;
 }
 
-/* encode(value, with_functions) -> string */
-static int core_encode(lua_State *L) {
+/* Pushes a function and the two arguments, for a protected call. */
+static void push_call(lua_State *L, lua_CFunction function) {
   lua_settop(L, 2);
-  lua_pushcfunction(L, encode_protected);
-  lua_insert(L, 1);
-  return lumap_encode_call(L, 2, 1) == 0 ? 1 : lua_error(L);
+  lua_pushcfunction(L, function);
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+}
+
+/* What pcall returns: a protected call has left a value or an error, and nothing raises but for want of memory. */
+static int return_result(lua_State *L, int code) {
+  if (code != 0 && lumap_is_out_of_memory(L, code)) return lua_error(L);
+  lua_pushboolean(L, code == 0);
+  lua_replace(L, 1);
+  lua_replace(L, 2);
+  return 2;
+}
+
+/* encode(value, with_functions) -> true, string | false, error: so that no caller needs another protected call */
+static int core_encode(lua_State *L) {
+  push_call(L, encode_protected);
+  return return_result(L, lumap_encode_call(L, 2, 1));
 }
 
 static int decode_protected(lua_State *L) {
@@ -37,12 +52,10 @@ static int decode_protected(lua_State *L) {
   return 1;
 }
 
-/* decode(bytes, with_functions) -> value; the collector rests meanwhile */
+/* decode(bytes, with_functions) -> true, value | false, error; the collector rests meanwhile */
 static int core_decode(lua_State *L) {
-  lua_settop(L, 2);
-  lua_pushcfunction(L, decode_protected);
-  lua_insert(L, 1);
-  return lumap_pcall_at_rest(L, 2, 1) == 0 ? 1 : lua_error(L);
+  push_call(L, decode_protected);
+  return return_result(L, lumap_pcall_at_rest(L, 2, 1));
 }
 
 /* A call's rules, without a call: the log goes nowhere. */
