@@ -172,13 +172,12 @@ ALWAYS_INLINE bool store_top(lua_State *L, lumap_slot *slot) {
 /* Stores a list value that is neither simple nor a table in a fresh one, or what is on top already; false: it was none
    but the end of them, at `*from`. */
 static __attribute__((noinline)) bool get_rare(lumap_decoder *d, cursor *from, reading how, size_t i) {
-  unsigned tag = **from;
   const lumap_table *table;
   lumap_slot *list;
   size_t room;
   if (how == NOT_READ) {
-    if (tag == LUMAP_TAG_END || tag == LUMAP_TAG_PAIRS) return false;
-    *from = get_composite(d, *from, tag);
+    if (**from == LUMAP_TAG_END || **from == LUMAP_TAG_PAIRS) return false;
+    *from = get_composite(d, *from, **from);
   }
   table = lumap_slot_object(*lumap_stack_top(d->L) - 2);
   list = lumap_table_list(table, &room);
