@@ -87,6 +87,7 @@ local FLOATS, MIXED = 1, 3
 
 it("of floats are told from those with an integer among them, wherever that is", function()
   local kinds = { [integer(7)] = MIXED, [integer(-2 ^ 51)] = MIXED, [integer(2 ^ 52 + 1)] = MIXED }
+  kinds[integer(2 ^ 51 - 1)] = MIXED
   for _, float in ipairs({ 2 ^ 51 - 0.5, -2 ^ 51 + 0.25, 1e300, 5e-324, 1 / 0, -1 / 0 }) do
     kinds[float] = FLOATS
   end

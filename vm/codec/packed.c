@@ -92,8 +92,8 @@ static void pack_list(unsigned char *bytes, const lumap_slot *list, size_t count
   }
 }
 
-/* A tag, a kind, and a count. */
-enum { MOST_HEAD = 16 };
+/* A tag, a kind, and a count; how many numbers tell whether it is worth while to make room for floats. */
+enum { MOST_HEAD = 16, FIRST_LOOK = 8 };
 
 static void put_head(lumap_bytes *out, unsigned flags, unsigned kind, size_t count) {
   lumap_put_u8(out, LUMAP_TAG_PACKED | flags);
@@ -101,17 +101,20 @@ static void put_head(lumap_bytes *out, unsigned flags, unsigned kind, size_t cou
   lumap_put_varint(out, count);
 }
 
-/* Floats are found out while they are copied. Nothing is written when there is something else. */
+/* Floats, and on LuaJIT integers among them, are found out while they are copied. Nothing is written when there is
+   something else. */
 static bool put_floats(lumap_bytes *out, const lumap_slot *list, size_t count, unsigned flags) {
-  size_t start = out->size;
-  unsigned char first[sizeof(double)];
-  if (!lumap_slots_copy_floats(list, 1, first) || !lumap_bytes_reserve(out, count * sizeof(double) + MOST_HEAD))
-    return false;
+  size_t start = out->size, kind_at = start + 1;
+  double first[FIRST_LOOK];
+  bool mixed;
+  if (count < FIRST_LOOK || !lumap_slots_copy_floats(list, FIRST_LOOK, first, &mixed)) return false;
+  if (!lumap_bytes_reserve(out, count * sizeof(double) + MOST_HEAD)) return false;
   put_head(out, flags, LUMAP_PACKED_F64, count);
-  if (!lumap_slots_copy_floats(list, count, out->data + out->size)) {
+  if (!lumap_slots_copy_floats(list, count, out->data + out->size, &mixed)) {
     out->size = start;
     return false;
   }
+  if (mixed) out->data[kind_at] = LUMAP_PACKED_MIXED;
   out->size += count * sizeof(double);
   return true;
 }
@@ -261,6 +264,10 @@ static size_t unpack_where_it_lies(lumap_slot *list, size_t count, int kind, con
   case LUMAP_PACKED_F64:
     lumap_slots_set_doubles(list, count, bytes);
     return count;
+  case LUMAP_PACKED_MIXED:
+    if (!LUMAP_VM_IS_LUAJIT) break;
+    lumap_slots_set_doubles(list, count, bytes);
+    return count;
   default:
     break;
   }
@@ -271,7 +278,7 @@ static size_t unpack_where_it_lies(lumap_slot *list, size_t count, int kind, con
     memcpy(&integer, bytes + i * sizeof integer, sizeof integer);
     if (kind == LUMAP_PACKED_I64) {
       if (!lumap_slot_put_integer(&list[i], integer)) return i;
-    } else if (LUMAP_VM_IS_LUAJIT || !is_whole(number)) {
+    } else if (!is_whole(number)) {
       lumap_slot_set_double(&list[i], number);
     } else {
       lumap_slot_put_integer(&list[i], (int64_t)number);
