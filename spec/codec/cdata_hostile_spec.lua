@@ -73,6 +73,7 @@ describe("a message with cdata", function()
       x = V(2) x.v[1].d = 1.625 nan(decode(x, mark, forged).v[1].d)
       local list = {} for i = 1, 100 do list[i] = i / 8 end
       nan(decode(list, mark, forged)[13])
+      nan(decode(list, ffi.string(ffi.new("double[1]", 12.375), 8), forged)[99])
       nan(decode(1.625, mark, forged))
       local ok, message = pcall(decode, ffi.new("union { double d; uint64_t bits; }", 1.625), mark, forged)
       assert(not ok and message:find("a union with a float that is no number", 1, true), message)

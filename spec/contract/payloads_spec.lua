@@ -86,6 +86,37 @@ backends.each_size(function(with)
   end)
 end)
 
+local function same(a, b)
+  return a == b and (math.type or type)(a) == (math.type or type)(b) or (a ~= a and b ~= b)
+end
+
+-- Numbers travel in blocks of their own kind; one of another kind may be anywhere.
+backends.each(function(with)
+  it("lists of numbers arrive, whatever is among them", function()
+    local strangers = { 0 / 0, "text", true, { 7 }, 1 / 0, -0.0, 1, 2 ^ 60 }
+    for _, n in ipairs({ 1, 63, 64, 65, 130 }) do
+      for _, unit in ipairs({ 1, 0.5 }) do
+        for _, stranger in ipairs(strangers) do
+          for _, at in ipairs({ 1, 64, n }) do
+            local items = {}
+            for i = 1, n do
+              items[i] = i * unit
+            end
+            items[math.min(at, n)] = stranger
+            local list = parallel.map(function(item)
+              return item
+            end, items, with({ chunk = n }))
+            for i = 1, n do
+              local as_sent = type(items[i]) == "table" and list[i][1] == 7 or same(items[i], list[i])
+              assert.is_true(as_sent, ("item %d of %d: %s is %s"):format(i, n, tostring(items[i]), tostring(list[i])))
+            end
+          end
+        end
+      end
+    end
+  end)
+end)
+
 backends.each(function(with)
   it("64 MiB go there and come back", function()
     local size = 64 * MIB

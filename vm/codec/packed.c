@@ -215,20 +215,21 @@ int lumap_pack_exact(lua_State *L, int index, size_t count, void *memory) {
 /* Packs a slice that lies in the array part; false when it is not that, or not all of one type. */
 static bool pack_slice_where_it_lies(const lumap_table *table, uint64_t first, size_t count, unsigned char *bytes,
                                      int *kind) {
-  size_t room, integers = 0, floats = 0;
+  size_t room;
   const lumap_slot *list = lumap_table_list(table, &room);
   if (count == 0 || first - 1 + count > room) return false;
   list += first - 1;
   *kind = LUMAP_PACKED_F64;
   if (lumap_slots_copy_doubles(list, count, bytes)) return true;
+  *kind = LUMAP_PACKED_I64;
+  if (lumap_slots_copy_integers(list, count, bytes)) return true;
+  if (!LUMAP_VM_IS_LUAJIT) return false;
+  /* A VM that keeps some numbers as 32-bit integers. */
   for (size_t i = 0; i < count; i++) {
     lumap_slot_kind type = lumap_slot_kind_of(&list[i]);
-    integers += type == LUMAP_SLOT_INTEGER;
-    floats += type == LUMAP_SLOT_DOUBLE;
+    if (type != LUMAP_SLOT_INTEGER && type != LUMAP_SLOT_DOUBLE) return false;
   }
-  if (LUMAP_VM_IS_LUAJIT) floats += integers, integers = 0;
-  if (integers != count && floats != count) return false;
-  *kind = integers ? LUMAP_PACKED_I64 : LUMAP_PACKED_F64;
+  *kind = LUMAP_PACKED_F64;
   pack_list(bytes, list, count, (unsigned)*kind);
   return true;
 }

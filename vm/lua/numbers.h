@@ -10,23 +10,59 @@
 
 #if LUMAP_VM_IS_LUAJIT
 
-/* Copies values that are all doubles, as such. False when some are not: what was copied then is worth nothing. A double
- * is what is not greater than the plain NaN, as bits: so the copy may run ahead, and the compiler gets a plain sum. */
-static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
-  uint64_t beyond = 0;
-  memcpy(bytes, list, count * sizeof(double));
-  for (size_t i = 0; i < count; i++)
-    beyond += list[i].bits > UINT64_C(0xFFF8000000000000);
-  return beyond == 0;
-}
-
 /* Pieces of so many numbers are gone through twice while they are in the cache. */
 enum { LUMAP_SLOTS_A_PIECE = 512 };
+
+static inline size_t lumap_slots_in_piece(size_t count, size_t done) {
+  return count - done < LUMAP_SLOTS_A_PIECE ? count - done : LUMAP_SLOTS_A_PIECE;
+}
 
 /* Numbers that are worked on side by side; what is true of one is -1, else 0. */
 typedef double lumap_lanes __attribute__((vector_size(2 * sizeof(double))));
 typedef int64_t lumap_truths __attribute__((vector_size(2 * sizeof(int64_t))));
 enum { LUMAP_LANES = 2 };
+
+/* As bits, a double is not greater than this. Other NaNs stand for values of other types. */
+#define LUMAP_SLOT_NAN UINT64_C(0xFFF8000000000000)
+
+/* Copies values. Is there a NaN among them, if they are taken for doubles? */
+static inline bool lumap_copy_has_nan(void *to, const void *from, size_t count) {
+  size_t i = 0, last = count - count % LUMAP_LANES;
+  lumap_truths found = {0};
+  for (; i < last; i += LUMAP_LANES) {
+    lumap_lanes numbers;
+    memcpy(&numbers, (const char *)from + i * sizeof(double), sizeof numbers);
+    memcpy((char *)to + i * sizeof(double), &numbers, sizeof numbers);
+    found |= numbers != numbers;
+  }
+  for (; i < count; i++) {
+    double number;
+    memcpy(&number, (const char *)from + i * sizeof number, sizeof number);
+    memcpy((char *)to + i * sizeof number, &number, sizeof number);
+    found[0] |= number != number;
+  }
+  return (found[0] | found[1]) != 0;
+}
+
+/* Copies values that are all doubles, as such. False when some are not: what was copied then is worth nothing. */
+static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
+  for (size_t done = 0, piece; done < count; done += piece) {
+    const lumap_slot *slots = list + done;
+    piece = lumap_slots_in_piece(count, done);
+    if (!lumap_copy_has_nan((char *)bytes + done * sizeof(double), slots, piece)) continue;
+    for (size_t i = 0; i < piece; i++)
+      if (slots[i].bits > LUMAP_SLOT_NAN) return false;
+  }
+  return true;
+}
+
+/* The same for integers, which are no values of another kind here. */
+static inline bool lumap_slots_copy_integers(const lumap_slot *list, size_t count, void *bytes) {
+  (void)list;
+  (void)count;
+  (void)bytes;
+  return false;
+}
 
 /* What is known of some numbers: -2 for each that is certain, -1 for each that is a float. Sums, since the compiler
  * takes `&` apart. */
@@ -43,7 +79,7 @@ static inline void lumap_tally_add(lumap_tally *tally, lumap_lanes numbers) {
   tally->floats += whole != numbers;
 }
 
-/* The same for values some of which count as floats (lumap_double_is_integer); `*mixed` tells whether others may count
+/* Copies doubles some of which count as floats (lumap_double_is_integer); `*mixed` tells whether others may count
  * as integers, or be -0. False may also be for want of certainty: about what is beyond 2^51 or no number, and where the
  * first ones are all integers. */
 static inline bool lumap_slots_copy_floats(const lumap_slot *list, size_t count, void *bytes, bool *mixed) {
@@ -76,22 +112,36 @@ static inline bool lumap_slots_copy_floats(const lumap_slot *list, size_t count,
 static inline void lumap_slots_set_doubles(lumap_slot *list, size_t count, const void *bytes) {
   for (size_t done = 0, piece; done < count; done += piece) {
     lumap_slot *slots = list + done;
-    piece = count - done < LUMAP_SLOTS_A_PIECE ? count - done : LUMAP_SLOTS_A_PIECE;
-    memcpy(slots, (const char *)bytes + done * sizeof(double), piece * sizeof(double));
+    piece = lumap_slots_in_piece(count, done);
+    if (!lumap_copy_has_nan(slots, (const char *)bytes + done * sizeof(double), piece)) continue;
     for (size_t i = 0; i < piece; i++)
-      if (slots[i].bits > UINT64_C(0xFFF8000000000000)) slots[i].bits = UINT64_C(0xFFF8000000000000);
+      if (slots[i].bits > LUMAP_SLOT_NAN) slots[i].bits = LUMAP_SLOT_NAN;
   }
 }
 
 #else
 
-static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
-  double *out = bytes;
-  for (size_t i = 0; i < count; i++) {
-    if (list[i].type != 0x13) return false;
-    memcpy(&out[i], &list[i].value.number, sizeof *out);
+/* Copies values that are all of the type, eight bytes each. False when some are not: what was copied then is worth
+ * nothing. The type is asked for once a piece, so that the rest runs without a branch. */
+static inline bool lumap_slots_copy(const lumap_slot *list, size_t count, void *bytes, unsigned type) {
+  enum { PIECE = 64 };
+  unsigned others = 0;
+  for (size_t done = 0; done < count && !others;) {
+    size_t end = count - done < PIECE ? count : done + PIECE;
+    for (; done < end; done++) {
+      memcpy((char *)bytes + done * sizeof list->value, &list[done].value, sizeof list->value);
+      others |= list[done].type ^ type;
+    }
   }
-  return true;
+  return !others;
+}
+
+static inline bool lumap_slots_copy_doubles(const lumap_slot *list, size_t count, void *bytes) {
+  return lumap_slots_copy(list, count, bytes, 0x13);
+}
+
+static inline bool lumap_slots_copy_integers(const lumap_slot *list, size_t count, void *bytes) {
+  return lumap_slots_copy(list, count, bytes, 0x03);
 }
 
 static inline bool lumap_slots_copy_floats(const lumap_slot *list, size_t count, void *bytes, bool *mixed) {
