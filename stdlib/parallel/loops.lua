@@ -31,53 +31,54 @@ end
 
 -- The index is written before the request to stop is looked at: see lumap_control_begin_item in vm/backend/task.h.
 -- Items are read from `items` or counted, results of the same items are written to `memory`, which may be the same.
+-- Both are where the item of index 0 would be, so that the one variable of the loop, which the compiler keeps as an
+-- integer, serves for all: converted from a sum of numbers, each index would cost as much as the rest.
 
-local function over_memory(fn, items, memory, index, stop, is_stopped, only, call, first, count)
-  for k = 0, count - 1 do
-    index[0] = first + k
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
-    local item = items[k]
+local function over_memory(fn, items, memory, index, stop, is_stopped, only, call, first, last)
+  for i = first, last do
+    index[0] = i
+    if stop[0] ~= 0 and is_stopped(call, i) then return i - 1 end
+    local item = items[i]
     -- The VM takes some NaNs for values of other types, and a buffer may hold any.
     if item ~= item then item = 0 / 0 end
     local value, others = only(fn(item))
-    if others then return k, others end
-    memory[k] = value
-  end
-  return count
-end
-
-local function over_range(fn, _, memory, index, stop, is_stopped, only, call, first, count, start, step)
-  for k = 0, count - 1 do
-    index[0] = first + k
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
-    local value, others = only(fn(start + (first + k - 1) * step))
-    if others then return k, others end
-    memory[k] = value
-  end
-  return count
-end
-
--- The same for results that go to a buffer: items `at` to `last` of a chunk. `memory` is where its results begin;
--- `store` takes what is no plain number in the range of its type, or raises.
-
-local function memory_into(fn, items, memory, index, stop, is_stopped, is_plain, store, call, first, at, last)
-  for k = at - 1, last - 1 do
-    index[0] = first + k
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
-    local item = items[k]
-    if item ~= item then item = 0 / 0 end
-    local value = fn(item)
-    if is_plain(value) then memory[k] = value else store(first + k, value) end
+    if others ~= nil then return i - 1, others end
+    memory[i] = value
   end
   return last
 end
 
-local function range_into(fn, _, memory, index, stop, is_stopped, is_plain, store, call, first, at, last, start, step)
-  for k = at - 1, last - 1 do
-    index[0] = first + k
-    if stop[0] ~= 0 and is_stopped(call, first + k) then return k end
-    local value = fn(start + (first + k - 1) * step)
-    if is_plain(value) then memory[k] = value else store(first + k, value) end
+local function over_range(fn, _, memory, index, stop, is_stopped, only, call, first, last, start, step)
+  for i = first, last do
+    index[0] = i
+    if stop[0] ~= 0 and is_stopped(call, i) then return i - 1 end
+    local value, others = only(fn(start + (i - 1) * step))
+    if others ~= nil then return i - 1, others end
+    memory[i] = value
+  end
+  return last
+end
+
+-- The same for results that go to a buffer; `store` takes what is no plain number in the range of its type, or raises.
+
+local function memory_into(fn, items, memory, index, stop, is_stopped, is_plain, store, call, first, last)
+  for i = first, last do
+    index[0] = i
+    if stop[0] ~= 0 and is_stopped(call, i) then return i - 1 end
+    local item = items[i]
+    if item ~= item then item = 0 / 0 end
+    local value = fn(item)
+    if is_plain(value) then memory[i] = value else store(i, value) end
+  end
+  return last
+end
+
+local function range_into(fn, _, memory, index, stop, is_stopped, is_plain, store, call, first, last, start, step)
+  for i = first, last do
+    index[0] = i
+    if stop[0] ~= 0 and is_stopped(call, i) then return i - 1 end
+    local value = fn(start + (i - 1) * step)
+    if is_plain(value) then memory[i] = value else store(i, value) end
   end
   return last
 end
@@ -117,28 +118,30 @@ return function(control, address, argument)
     return stop[0] ~= 0 and is_stopped(call, item)
   end
 
-  --- Where a payload's numbers, or a buffer's elements from item `first` on, begin.
+  --- Where the item of index 0 of what begins with item `first` would be: a payload's numbers, or a buffer's elements.
   local function place_of(items, kind, first)
-    if kind == "buffer" then return items.ptr + (first - 1) end
-    return ffi.cast(doubles, items or nil)
+    if kind == "buffer" then return items.ptr - 1 end
+    return ffi.cast(doubles, items or nil) - first
   end
 
   --- As vm/worker/loops.c tells. `loops` keeps the copies of this call.
   local function numbers(fn, items, memory, kind, _, call, first, count, start, step, state)
     local loop = copy_of(state.loops, kind == "range" and "range" or "memory")
     state.kind = "f64"
-    local done, others = loop(fn, place_of(items, kind, first), ffi.cast(doubles, memory), index, stop, is_stopped,
-      only_number, call, first, count, start, step)
+    local reached, others = loop(fn, place_of(items, kind, first), ffi.cast(doubles, memory) - first, index, stop,
+      is_stopped, only_number, call, first, first + count - 1, start, step)
+    local done = reached - first + 1
     if others then return done, true, unpack(others, 1, others.n) end -- luacheck: ignore
     return done
   end
 
   local function into(fn, items, kind, _, call, first, at, last, start, step, buffer, loops)
     local loop = copy_of(loops, kind == "range" and "range_into" or "memory_into")
-    local from, to = place_of(items, kind, first), buffer.ptr + (first - 1)
+    local from, to = place_of(items, kind, first), buffer.ptr - 1
     local function store(item, value) core.store_result(buffer, item, value) end
     local function run(is_plain, after, until_item)
-      return loop(fn, from, to, index, stop, is_stopped, is_plain, store, call, first, after, until_item, start, step)
+      return loop(fn, from, to, index, stop, is_stopped, is_plain, store, call, first + after - 1,
+        first + until_item - 1, start, step) - first + 1
     end
     -- A source that is pulled may have more items than the buffer has elements: those have no place there.
     local room = math.min(last, math.max(#buffer - first + 1, 0))

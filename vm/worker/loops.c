@@ -24,8 +24,10 @@ typedef struct number_loop {
   const lumap_handle *buffer; /* the items are its elements; NULL: they are not */
   unsigned char *memory;      /* results out; may be `items` */
   int kind;                   /* of the items of a payload: LUMAP_PAYLOAD_F64, I64; NONE: a range */
-  int start;                  /* stack index of a range's start, with its step above */
-  int results;                /* kind of the results so far; NONE: no result yet */
+  bool integers;              /* the range's: all of its items are */
+  int64_t start, step;        /* with `integers` */
+  double start_number, step_number;
+  int results; /* kind of the results so far; NONE: no result yet */
 } number_loop;
 
 static int payload_kind(const char *name) {
@@ -46,19 +48,20 @@ static void push_item(lua_State *L, const number_loop *loop, uint64_t k) {
     double number;
     memcpy(&number, loop->items + k * sizeof number, sizeof number);
     lua_pushnumber(L, number);
+  } else if (loop->integers) {
+    lumap_push_integer(L, (int64_t)((uint64_t)loop->start + (loop->first - 1 + k) * (uint64_t)loop->step));
   } else {
-    int64_t start, step;
-    uint64_t steps = loop->first - 1 + k;
-    if (lumap_is_integer(L, loop->start, &start) && lumap_is_integer(L, loop->start + 1, &step))
-      lumap_push_integer(L, (int64_t)((uint64_t)start + steps * (uint64_t)step));
-    else
-      lua_pushnumber(L, lua_tonumber(L, loop->start) + (lua_Number)steps * lua_tonumber(L, loop->start + 1));
+    lua_pushnumber(L, loop->start_number + (lua_Number)(loop->first - 1 + k) * loop->step_number);
   }
 }
 
-/* Where the items at `index` come from: a payload's memory, a buffer, or (a range) from nowhere. */
-static void set_items(lua_State *L, number_loop *loop, int index, const char *kind) {
+/* Where the items at `index` come from: a payload's memory, a buffer, or from nowhere, a range whose start is at
+   `start`, with its step above. */
+static void set_items(lua_State *L, number_loop *loop, int index, const char *kind, int start) {
   loop->kind = payload_kind(kind);
+  loop->integers = lumap_is_integer(L, start, &loop->start) && lumap_is_integer(L, start + 1, &loop->step);
+  loop->start_number = lua_tonumber(L, start);
+  loop->step_number = lua_tonumber(L, start + 1);
   loop->buffer = strcmp(kind, "buffer") == 0 ? lumap_handle_test(L, index, LUMAP_HANDLE_BUFFER) : NULL;
   if (loop->kind != LUMAP_PAYLOAD_NONE) loop->items = lua_touserdata(L, index);
 }
@@ -97,11 +100,10 @@ static int loop_numbers(lua_State *L) {
       .first = (uint64_t)lua_tonumber(L, 7),
       .count = (uint64_t)lua_tonumber(L, 8),
       .memory = lua_touserdata(L, 3),
-      .start = 9,
   };
   int base = lua_gettop(L);
   luaL_checkstack(L, 20, NULL);
-  set_items(L, &loop, 2, luaL_checkstring(L, 4));
+  set_items(L, &loop, 2, luaL_checkstring(L, 4), 9);
   for (; loop.at < loop.count; loop.at++) {
     if (!begin_item(&loop, loop.at)) break;
     lua_pushvalue(L, 1);
@@ -132,12 +134,11 @@ static int loop_into(lua_State *L) {
       .first = (uint64_t)lua_tonumber(L, 6),
       .at = (uint64_t)lua_tonumber(L, 7) - 1,
       .count = (uint64_t)lua_tonumber(L, 8),
-      .start = 9,
   };
   const lumap_handle *results = lumap_handle_test(L, 11, LUMAP_HANDLE_BUFFER);
   if (!results) return luaL_argerror(L, 11, "no buffer");
   luaL_checkstack(L, 20, NULL);
-  set_items(L, &loop, 2, luaL_checkstring(L, 3));
+  set_items(L, &loop, 2, luaL_checkstring(L, 3), 9);
   for (; loop.at < loop.count; loop.at++) {
     if (!begin_item(&loop, loop.at)) break;
     lua_pushvalue(L, 1);
