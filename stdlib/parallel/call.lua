@@ -211,7 +211,7 @@ function Call:send(first, n, again)
   if again then
     sent, message = source:put_again(job, first, n)
   else
-    sent, message = source:put(job, first, n, self.patience)
+    sent, message = source:put(job, first, n, self.patience, not self.chunk)
   end
   -- A call that stops at a refusal has not run anything of the chunk; one that goes in order gets that far.
   if sent > 0 and not (message and self.policy == "stop" and not self.ordered) then

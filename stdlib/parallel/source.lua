@@ -21,10 +21,10 @@ local source = {}
 local function keep() end
 
 --- Sends list[from]... as items first... of the call.
-function source.put_list(job, list, from, first, n, spread, label)
+function source.put_list(job, list, from, first, n, spread, label, bounded)
   job:begin(first, n)
   if not spread and job:numbers(list, from) then return n end
-  return job:values(list, from, spread, label)
+  return job:values(list, from, spread, label, bounded)
 end
 
 ---@class parallel.Range
@@ -93,14 +93,14 @@ local function from_list(list, spread, label)
     spread = spread,
     count = is_integer(n) and n >= 0 and to_integer(n) or #list,
     plan = {},
-    put = function(self, job, first, count)
+    put = function(self, job, first, count, _, bounded)
       -- Workers have the list; numbers are run faster where they lie packed.
       if self.plan.held then
         job:begin(first, count)
         if not spread then job:numbers(list, first) end
         return count
       end
-      return source.put_list(job, list, first, first, count, spread, label)
+      return source.put_list(job, list, first, first, count, spread, label, bounded)
     end,
     item = function(_, index) return list[index] end,
     release = keep,

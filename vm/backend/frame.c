@@ -283,9 +283,10 @@ static lumap_frame_step read_head(lumap_frame_reader *reader, int channel, lumap
 static bool make_room(lumap_frame_reader *reader) {
   lumap_bytes *payload = &reader->payload;
   uint64_t left = reader->head.length - payload->size;
+  size_t wanted = left < MEMORY_STEP ? (size_t)left : MEMORY_STEP;
+  if (payload->size == 0 && payload->capacity < wanted) lumap_bytes_deinit(payload);
   if (left == 0 || payload->capacity > payload->size) return true;
-  if (payload->size == 0) lumap_bytes_deinit(payload);
-  return lumap_bytes_reserve(payload, left < MEMORY_STEP ? (size_t)left : MEMORY_STEP);
+  return lumap_bytes_reserve(payload, wanted);
 }
 
 static lumap_frame_step read_rest(lumap_frame_reader *reader, int channel, lumap_error *error) {

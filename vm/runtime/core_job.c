@@ -194,7 +194,12 @@ typedef struct putting {
   lumap_task *task;
   lumap_encoder *e;
   uint64_t done;
+  size_t most; /* bytes from which on the chunk ends */
 } putting;
+
+/* A payload that stays in the processor's caches, and in memory that is used again and again, travels several times as
+   fast as a large one. */
+static const size_t large_chunk_bytes = (size_t)1 << 19;
 
 /* putting, job, list, from, spread, label */
 static int put_values(lua_State *L) {
@@ -210,7 +215,7 @@ static int put_values(lua_State *L) {
   lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
   lumap_put_u8(&task->payload, lua_toboolean(L, 5) ? LUMAP_TAG_TRUE : LUMAP_TAG_FALSE);
   p->e = lumap_encode_begin(L, &task->payload, scope, 0);
-  for (; p->done < task->count; p->done++) {
+  for (; p->done < task->count && task->payload.size < p->most; p->done++) {
     lua_rawgeti(L, 3, (int)(from + p->done));
     lumap_encode_value(p->e, -1, label, numbered ? (int)(task->first + p->done) : 0);
     lua_pop(L, 1);
@@ -218,11 +223,12 @@ static int put_values(lua_State *L) {
   return 0;
 }
 
-/* values(list, from, spread, label) -> count [, message]: encodes the chunk's items. When one cannot be sent the chunk
-   ends before it: count is how many are in, and the message tells why. */
+/* values(list, from, spread, label, bounded) -> count [, message]: encodes the chunk's items. When one cannot be sent
+   the chunk ends before it: count is how many are in, and the message tells why. With `bounded` it also ends where it
+   has become large. */
 static int job_values(lua_State *L) {
   lumap_task *task = check_building(L);
-  putting p = {task, NULL, 0};
+  putting p = {task, NULL, 0, lua_toboolean(L, 6) ? large_chunk_bytes : SIZE_MAX};
   int code;
   lua_settop(L, 5);
   task->payload_kind = LUMAP_PAYLOAD_VALUES;
