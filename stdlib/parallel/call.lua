@@ -5,7 +5,7 @@
 --     start -> receive, receive, ... -> finish
 --
 -- receive keeps the workers supplied, takes one finished chunk, stores its results where the verb wants them, and
--- settles its failures by the errors policy. So order, bounds, errors and deaths are dealt with here, once.
+-- settles its failures by the errors policy (settle.lua). So order, bounds, errors and deaths are dealt with once.
 --
 -- Items are counted twice, for the bound on lazy sources: as pulled when the source gave them, as taken when their
 -- results were handed out. Verbs that store results as they come take an item when it is done; iterators (`hands_out`)
@@ -28,13 +28,6 @@ local SURPRISE_SECONDS = 0.005
 local AHEAD_CHUNKS = 4
 -- What is running is given this long to end after an interrupt before its workers are ended.
 local INTERRUPT_GRACE = 0.1
--- After a deadline what is running is waited for as long as this: a chunk that ends between two items has results.
-local DEADLINE_GRACE = 0.1
-
--- The kinds of failures that chunks without results tell of.
-local KINDS = { died = "died", memory = "memory", start = "init", overtime = "timeout" }
--- Failures after which an item may be run again.
-local RETRIED = { died = true, timeout = true, memory = true }
 
 -- In a worker a call is part of an item, and ends with it.
 local in_worker = core.worker() ~= nil
@@ -49,6 +42,7 @@ local in_worker = core.worker() ~= nil
 ---@field lost integer[] failed items that are in no chunk of results, in the order in which they failed
 local Call = {}
 Call.__index = Call
+require "parallel.settle"(Call)
 
 local function encode_error(message, index)
   return Error.new { kind = "encode", message = message, index = index }
@@ -352,164 +346,6 @@ function Call:interrupt()
   error("interrupted!", 0)
 end
 
---- An init function failed in one worker: others may do better, so the chunk goes back, until it has failed as often as
---- there are workers. Then the pool is good for nothing, and all its calls end. True when the chunk goes back.
-function Call:survives_init_failure(first, count)
-  local pool = self.pool
-  pool.init_failures = (pool.init_failures or 0) + 1
-  if pool.init_failures >= pool.workers then
-    self.policy = "stop"
-    return false
-  end
-  self.again[#self.again + 1] = { first, count }
-  return true
-end
-
---- The chunk has no results: its items from first to last are sent again, unless there are none.
-function Call:send_again(first, last)
-  if last >= first then self.again[#self.again + 1] = { first, last - first + 1 } end
-end
-
---- What is under way takes longer than such items did before, and other workers may have nothing to do: each chunk ends
---- with the item that runs, and the rest is sent again in chunks of the size that fits. It is sent at once where it is
---- certain that the worker will not begin it: its item may wait for one of those.
-function Call:cut_short()
-  self.trusts, self.was_cut, self.known.largest = false, true, 1
-  local stuck = self.job:cut()
-  for i = 1, #stuck do
-    for first, count in pairs(self.under_way) do
-      local last = first + count - 1
-      if stuck[i] >= first and stuck[i] < last then
-        self.under_way[first] = stuck[i] - first + 1
-        self:send_again(stuck[i] + 1, last)
-        break
-      end
-    end
-  end
-end
-
---- A chunk came back. Returns how many items it stands for, those that were taken back left out.
-function Call:note_return(first, count)
-  local sent = self.under_way[first] or count
-  self.in_flight = self.in_flight - 1
-  self.under_way[first] = nil
-  if self.bold[first] then self.bold[first], self.bold_count = nil, self.bold_count - 1 end
-  return math.min(count, sent)
-end
-
---- Sends the item again, alone, if it failed in a way and not so often that this may help.
-function Call:retry(index, kind)
-  local tries = (self.tries[index] or 0) + 1
-  if not RETRIED[kind] or tries > self.retries or self.ended then return false end
-  self.tries[index] = tries
-  self:send_again(index, index)
-  return true
-end
-
---- What a chunk without results tells of: the failure, and the item that it belongs to, 0 for none.
-function Call:describe_death(outcome, worker)
-  local index, signal, code, message = self.job:death()
-  local kind = KINDS[outcome]
-  if outcome == "died" and index == 0 and self.pool.has_init then
-    kind = "init"
-  elseif outcome == "died" and self.pool.terminated then
-    kind, message = "cancelled", "the pool was terminated while the item ran"
-  end
-  local failure = { kind = kind, message = message, worker = worker > 0 and worker or nil }
-  if outcome == "died" then
-    if signal ~= 0 then failure.signal = signal else failure.exit_code = code end
-  end
-  return failure, index
-end
-
---- The chunk has no results, but was run up to the item `running`: where results go to a buffer, those of the items
---- before are there. Returns the first item that is not done.
-function Call:keep_written(first, running)
-  if not self.plan.into or running <= first then return first end
-  self:count_done(first, running - first)
-  self.source:release(first, running - first)
-  return running
-end
-
---- The chunk was ended with the call: of those of its items that are not done it will be told that the time was over.
-function Call:settle_end(first, count)
-  local running = math.min((self.job:death()), first + count)
-  running = self:keep_written(first, running)
-  self:send_again(running, first + count - 1)
-end
-
---- The worker that ran the chunk ended, or could not be started, or was ended because an item was over its time.
-function Call:settle_death(outcome, first, count, worker)
-  local failure, index = self:describe_death(outcome, worker)
-  local last = first + count - 1
-  if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
-  if outcome == "memory" and index == 0 and count > 1 and not self.ended then
-    -- No item alone: it was too much at once.
-    local half = math.floor(count / 2)
-    self:send_again(first + half, last)
-    self:send_again(first, first + half - 1)
-    return
-  end
-  if index < first or index > last then index = first end
-  self:keep_written(first, index)
-  if not self:retry(index, failure.kind) then self:lose(index, failure) end
-  -- The other items of the chunk have no results: those that were done are done again.
-  if not self.plan.into and (not self.ended or self.ordered) then self:send_again(first, index - 1) end
-  if not self.ended then self:send_again(index + 1, last) end
-end
-
---- Is the call's time over?
-function Call:is_late() return self.deadline and not self.expired and core.clock() >= self.deadline end
-
---- The call's time is over: no further item begins, and those that run are ended.
-function Call:expire()
-  self.expired, self.ended = true, true
-  self.grace = core.clock() + DEADLINE_GRACE
-  self.job:abort()
-end
-
---- Items that were sent or are a list's, and have no result, fail with the deadline. Where only the error is wanted, it
---- is that of the first of them.
-function Call:fail_unfinished()
-  local list = self.again
-  for first, count in pairs(self.under_way) do list[#list + 1] = { first, count } end
-  self.again, self.under_way = {}, {}
-  local count = self.source.count or self.next - 1
-  if count >= self.next then list[#list + 1] = { self.next, count - self.next + 1 } end
-  self.next = count + 1
-  if #list == 0 then return end
-  table.sort(list, function(a, b) return a[1] < b[1] end)
-  local message = "the call's deadline passed before it was done"
-  if self.merges then return self:fail(nil, { kind = "deadline", message = message }) end
-  for i = 1, #list do
-    for index = list[i][1], list[i][1] + list[i][2] - 1 do
-      self:lose(index, { kind = "deadline", message = message })
-      if self.policy ~= "collect" then return end
-    end
-  end
-end
-
---- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold). False when it
---- goes back: its worker's init function failed.
-function Call:settle_results(place, first, done, worker, count)
-  local columns, total, at = place(first)
-  local errors = self.job:results(columns, total, at)
-  local failed = errors and errors[1][2]
-  if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
-    return false
-  end
-  self:count_done(first, done)
-  -- A worker that is replaced after so many items leaves the rest of its chunk to others.
-  if not self.merges then self:send_again(first + done, first + count - 1) end
-  for i = 1, errors and #errors or 0 do
-    failed = errors[i][2]
-    failed.worker = worker
-    self:fail(first + errors[i][1], failed)
-  end
-  self.source:release(first, done)
-  return true
-end
-
 --- The item that made this call was asked to stop: nothing more of it begins.
 function Call:end_with_item()
   self.ended = true
@@ -577,19 +413,7 @@ function Call:receive(place, seconds, how)
       self:learn(done, busy)
       if self:settle_results(place, first, done, worker, count) then return first, done, worker, values end
     end
-    if KINDS[outcome] then
-      self:settle_death(outcome, first, count, worker)
-    elseif outcome == "deadline" then
-      self:settle_end(first, count)
-      if not self.expired then self:expire() end
-    elseif outcome == "cancelled" and self.expired then
-      self:settle_end(first, count)
-    elseif outcome == "cancelled" and self.was_cut and not self.ended then
-      self:send_again(first, first + count - 1)
-    elseif outcome == "cancelled" and not self.ended then
-      self:fail(first, { kind = "cancelled", message = "the pool was terminated before the item was run" })
-      self.ended = true
-    end
+    self:settle(outcome, first, count, worker)
   end
 end
 
