@@ -48,6 +48,30 @@ local function encode_error(message, index)
   return Error.new { kind = "encode", message = message, index = index }
 end
 
+--- A call's fields, all of which are there from the beginning, so that the table need not grow. They are written as
+--- constants, since LuaJIT keeps no others of a constructor in code that was compiled beforehand, as ours is.
+local function new_call()
+  return {
+    pool = false, source = false, plan = false, policy = false, job = false, counts = false,
+    ordered = false, single = false, hands_out = false, async = false, fold = false, merges = false,
+    next = 1, -- index of the first item that has not been sent
+    again = false, -- chunks whose worker died: { first, count }
+    under_way = false, -- first -> count of chunks that are sent
+    bold = false, -- first -> true of those whose size was taken on trust
+    bold_count = 0,
+    retries = 0,
+    tries = false, -- item -> how often it was run again
+    deadline = false, grace = false, expired = false,
+    taken = 0, -- items whose results have been handed out
+    ahead = false, window = 0, in_flight = 0,
+    errors = false, error = false, error_at = false, failed = 0, done = 0,
+    lost = false, lost_told = 0,
+    chunk = false, patience = false, known = false, trusts = false, size = false, observe = false, growing = false,
+    chunk_seconds = false, low = false, was_cut = false,
+    supplying = false, ended = false, closed = false, finished = false, source_error = false,
+  }
+end
+
 --- Sends what the items need: the function, the plan, classes, globals. Raises an encode error.
 local function write_log(call, fn, opts)
   local job, pool = call.job, call.pool
@@ -73,7 +97,8 @@ end
 ---   async      nobody may be there to send the rest later: all items of a list are sent at once
 function Call.start(pool, spec)
   local opts, source = spec.opts, spec.source
-  local policy = opts.errors or "stop"
+  local policy, chunks = opts.errors or "stop", opts.chunk or "auto"
+  local unbounded = spec.async and not source.lazy
   local plan = source.plan
   plan.mode = spec.mode
   plan.stop = policy == "stop"
@@ -82,50 +107,29 @@ function Call.start(pool, spec)
   -- In an item that has a stream of its own, what it starts is decided by that, too.
   plan.seed = opts.seed or core.draw_seed()
   plan.merges = spec.merges and spec.merges.first
-  local self = setmetatable({
-    pool = pool,
-    source = source,
-    plan = plan,
-    policy = policy,
-    ordered = spec.ordered,
-    single = spec.single,
-    hands_out = spec.hands_out,
-    fold = spec.fold,
-    merges = spec.merges,
-    job = pool.core:job(opts.globals == nil or opts.globals == true),
-    next = 1, -- index of the first item that has not been sent
-    again = {}, -- chunks whose worker died: { first, count }
-    under_way = {}, -- first -> count of chunks that are sent
-    bold = {}, -- first -> true of those whose size was taken on trust
-    bold_count = 0,
-    retries = opts.retries or 0,
-    tries = {}, -- item -> how often it was run again
-    deadline = opts.deadline and core.clock() + opts.deadline,
-    taken = 0, -- items whose results have been handed out
-    ahead = opts.ahead,
-    async = spec.async,
-    window = spec.async and not source.lazy and math.huge or CHUNKS_AHEAD * pool.workers,
-    in_flight = 0,
-    errors = {},
-    lost = {},
-    lost_told = 0,
-    failed = 0,
-    done = 0,
-  }, Call)
-  local policy_of_chunks = opts.chunk or "auto"
+  local self = setmetatable(new_call(), Call)
+  self.pool, self.source, self.plan, self.policy = pool, source, plan, policy
+  self.ordered, self.single, self.hands_out, self.async = spec.ordered, spec.single, spec.hands_out, spec.async
+  self.fold, self.merges = spec.fold, spec.merges
+  self.job = pool.core:job(opts.globals == nil or opts.globals == true)
+  self.again, self.under_way, self.bold, self.tries, self.errors, self.lost = {}, {}, {}, {}, {}, {}
+  self.retries, self.ahead = opts.retries or 0, opts.ahead
+  self.deadline = opts.deadline and core.clock() + opts.deadline
+  self.window = unbounded and math.huge or CHUNKS_AHEAD * pool.workers
+  self.chunk = type(chunks) == "number" and chunks or nil
   -- A slow source is not waited for until a chunk of measured size is full.
-  if policy_of_chunks == "auto" then self.patience = chunking.TARGET_SECONDS end
-  if policy_of_chunks == "auto" and self.window == math.huge then policy_of_chunks = "guided" end
-  self.known = { largest = 0 }
-  if policy_of_chunks == "auto" and not spec.single and not spec.merges then
+  self.patience = chunks == "auto" and chunking.TARGET_SECONDS or nil
+  if chunks == "auto" and unbounded then chunks = "guided" end
+  if chunks == "auto" and not spec.single and not spec.merges then
     self.known, self.trusts = pool:costs_of(spec.fn)
+  else
+    self.known = { largest = 0 }
   end
-  self.chunk = type(policy_of_chunks) == "number" and policy_of_chunks or nil
   local in_place = (plan.into or plan.mode == "each") and not source.list and not source.lazy
-  self.size, self.observe = chunking.new(policy_of_chunks, pool.workers, in_place and chunking.MOST_IN_PLACE or nil,
-    self.known, self:keeps_apart(opts))
+  self.size, self.observe = chunking.new(chunks, pool.workers, in_place and chunking.MOST_IN_PLACE or nil, self.known,
+    self:keeps_apart(opts))
   if opts.timeout or opts.deadline then self.job:limits(opts.timeout, opts.deadline) end
-  pool:know_call(self)
+  self.counts = pool:know_call(self)
   local ok, message = pcall(write_log, self, spec.fn, opts)
   if not ok then
     self:close()
@@ -170,7 +174,7 @@ function Call:fail(index, failure)
   if not self.single and failure.kind ~= "init" then failure.index = index end
   if self:is_folding(index, failure) then failure.index = nil end
   self.failed = self.failed + 1
-  self.pool:count("failed", 1)
+  self.counts.failed = self.counts.failed + 1
   if self.policy == "collect" or (self.hands_out and index) then self.errors[index] = failure end
   if self.policy == "collect" then return end
   if not self.error or (index and self.error_at and index < self.error_at) then
@@ -195,7 +199,21 @@ end
 function Call:count_done(first, n)
   if self.merges and first >= self.merges.first then return end
   self.done = self.done + n
-  self.pool:count("items", n)
+  self.counts.items = self.counts.items + n
+end
+
+--- Counts a chunk that came back.
+function Call:count_chunk(outcome, busy, bytes)
+  local counts = self.counts
+  if outcome == "done" then
+    counts.chunks = counts.chunks + 1
+    counts.busy = counts.busy + busy
+    counts.bytes_received = counts.bytes_received + bytes
+  elseif outcome == "died" or outcome == "memory" then
+    counts.deaths = counts.deaths + 1
+  elseif outcome == "overtime" then
+    counts.timeouts = counts.timeouts + 1
+  end
 end
 
 --- Sends one chunk of items first... of at most n. Returns how many are on their way or failed, 0 at the end.
@@ -222,7 +240,7 @@ function Call:send(first, n, again)
       if sent > (self.chunk or 1) and (self.trusts or self.chunk) then
         self.bold[first], self.bold_count = true, self.bold_count + 1
       end
-      self.pool:count("bytes_sent", submitted)
+      self.counts.bytes_sent = self.counts.bytes_sent + submitted
     end
   end
   if message then
@@ -404,7 +422,7 @@ function Call:receive(place, seconds, how)
       if self.bold_count > 0 and how ~= "poll" and not slow then self:cut_short() end
     else
       count = self:note_return(first, count)
-      pool:count_chunk(outcome, busy, bytes)
+      self:count_chunk(outcome, busy, bytes)
     end
     if outcome == "done" then
       local values = done
@@ -423,7 +441,7 @@ function Call:failure()
   if self.closed and not self.error then
     self.error = Error.new { kind = "cancelled", message = "the pool takes no more work: it was closed" }
   end
-  return self.error, false
+  return self.error or nil, false
 end
 
 --- Ends the call: raises the error if there is one.

@@ -186,8 +186,12 @@ end
 
 -- ---- calls and futures ------------------------------------------------------------
 
---- A call was started, and may send chunks until it is closed.
-function Pool:know_call(call) state_of(self).open[call] = true end
+--- A call was started, and may send chunks until it is closed. Returns what it counts in, as stats tells it.
+function Pool:know_call(call)
+  local state = state_of(self)
+  state.open[call] = true
+  return state.counts
+end
 
 --- After close the workers are told to end when no call can send any more.
 function Pool:close_when_idle()
@@ -196,7 +200,7 @@ end
 
 function Pool:forget_call(call)
   state_of(self).open[call] = nil
-  self:close_when_idle()
+  if self.closed then self:close_when_idle() end
 end
 
 --- Holds a future until it is done.
@@ -231,10 +235,11 @@ function Pool:keep_error(failure) state_of(self).raised[#state_of(self).raised +
 
 --- Looks at the watched futures: gets them on, and runs the callbacks of those that are done.
 function Pool:attend()
-  if state_of(self).attending or #state_of(self).watched == 0 then return end
-  state_of(self).attending = true
-  local list = state_of(self).watched
-  state_of(self).watched = {}
+  local state = state_of(self)
+  if state.attending or #state.watched == 0 then return end
+  state.attending = true
+  local list = state.watched
+  state.watched = {}
   for i = 1, #list do
     local future = list[i]
     future.watched = nil
@@ -242,25 +247,11 @@ function Pool:attend()
     if not future.call.supplying then ok, done = pcall(future.advance, future, 0, "poll") end
     if not ok then self:keep_error(done) elseif not done then self:watch(future) end
   end
-  state_of(self).attending = false
+  state.attending = false
 end
 
 -- How many pending futures each question looks at: more than the one that it may add.
 local REVIEWED = 2
-
---- Somebody asks the pool for something: what a callback raised before is raised, else callbacks run. Of the futures
---- that nobody asks for any more, some are taken off the list, so that it does not grow.
-function Pool:ask()
-  self:raise_kept()
-  self:attend()
-  for _ = 1, REVIEWED do
-    local count = #state_of(self).pending
-    if count == 0 then break end
-    state_of(self).cursor = state_of(self).cursor % count + 1
-    local future = state_of(self).pending[state_of(self).cursor]
-    if not future.call.supplying then future:advance(0, "poll") end
-  end
-end
 
 --- Raises what a callback raised before, if any did.
 function Pool:raise_kept()
@@ -268,26 +259,22 @@ function Pool:raise_kept()
   if kept then error(kept[1], 0) end
 end
 
--- ---- what a script calls -------------------------------------------------------------
-
---- Adds to what stats tells.
-function Pool:count(name, n)
-  local counts = state_of(self).counts
-  counts[name] = counts[name] + n
-end
-
---- Counts a chunk that came back.
-function Pool:count_chunk(outcome, busy, bytes)
-  if outcome == "done" then
-    self:count("chunks", 1)
-    self:count("busy", busy)
-    self:count("bytes_received", bytes)
-  elseif outcome == "died" or outcome == "memory" then
-    self:count("deaths", 1)
-  elseif outcome == "overtime" then
-    self:count("timeouts", 1)
+--- Somebody asks the pool for something: what a callback raised before is raised, else callbacks run. Of the futures
+--- that nobody asks for any more, some are taken off the list, so that it does not grow.
+function Pool:ask()
+  local state = state_of(self)
+  if state.raised[1] then self:raise_kept() end
+  if state.watched[1] then self:attend() end
+  for _ = 1, REVIEWED do
+    local count = #state.pending
+    if count == 0 then break end
+    state.cursor = state.cursor % count + 1
+    local future = state.pending[state.cursor]
+    if not future.call.supplying then future:advance(0, "poll") end
   end
 end
+
+-- ---- what a script calls -------------------------------------------------------------
 
 -- The verbs, as methods. Tail calls: an error about an argument belongs to the line of the caller.
 function Pool:map(fn, items, opts) return verbs.map(self, fn, items, opts) end

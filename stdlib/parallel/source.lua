@@ -58,59 +58,67 @@ function source.range(first, last, step)
   return setmetatable({ first = first, last = last, step = step, n = n > 0 and to_integer(n) or 0 }, Range)
 end
 
-local function from_range(range)
-  return {
-    count = range.n,
-    plan = { start = range.first, step = range.step },
-    put = function(_, job, first, n)
-      job:begin(first, n)
-      return n
-    end,
-    item = function(_, index) return range.first + (index - 1) * range.step end,
-    release = keep,
+--- What workers are told, with room for what a call and its verb put there: constants, as call.lua tells.
+local function new_plan(start, step, buffer)
+  local plan = {
+    start = 0, step = 0, buffer = 0, mode = 0, stop = 0, single = 0, retries = 0, seed = 0, merges = 0, into = 0,
   }
+  plan.start, plan.step, plan.buffer, plan.into = start, step, buffer, nil
+  return plan
 end
+
+--- A class of sources whose items can be read twice, and need not be kept: they are put again as they were put.
+local function new_class(put, item)
+  return { __index = { put = put, put_again = put, item = item, release = keep } }
+end
+
+--- For items that workers have, or make.
+local function put_nothing(_, job, first, n)
+  job:begin(first, n)
+  return n
+end
+
+local RangeSource = new_class(put_nothing, function(self, index)
+  return self.plan.start + (index - 1) * self.plan.step
+end)
+
+local function from_range(range)
+  return setmetatable({ count = range.n, plan = new_plan(range.first, range.step) }, RangeSource)
+end
+
+local BufferSource = new_class(put_nothing, function(self, index) return self.buffer[index] end)
 
 --- Workers have the buffer, by the plan.
 local function from_buffer(buffer)
-  return {
-    count = #buffer,
-    plan = { buffer = buffer },
-    put = function(_, job, first, n)
-      job:begin(first, n)
-      return n
-    end,
-    item = function(_, index) return buffer[index] end,
-    release = keep,
-  }
+  return setmetatable({ count = #buffer, buffer = buffer, plan = new_plan(nil, nil, buffer) }, BufferSource)
 end
+
+local ListSource = new_class(function(self, job, first, n, _, bounded)
+  -- Workers have the list; numbers are run faster where they lie packed.
+  if self.plan.held then
+    job:begin(first, n)
+    if not self.spread then job:numbers(self.list, first) end
+    return n
+  end
+  return source.put_list(job, self.list, first, first, n, self.spread, self.label, bounded)
+end, function(self, index) return self.list[index] end)
 
 --- `spread`: each item is a list of arguments. `label` names the items in refusals.
 local function from_list(list, spread, label)
   local n = rawget(list, "n")
-  return {
+  return setmetatable({
     list = list,
     spread = spread,
+    label = label,
     count = is_integer(n) and n >= 0 and to_integer(n) or #list,
-    plan = {},
-    put = function(self, job, first, count, _, bounded)
-      -- Workers have the list; numbers are run faster where they lie packed.
-      if self.plan.held then
-        job:begin(first, count)
-        if not spread then job:numbers(list, first) end
-        return count
-      end
-      return source.put_list(job, list, first, first, count, spread, label, bounded)
-    end,
-    item = function(_, index) return list[index] end,
-    release = keep,
-  }
+    plan = new_plan(),
+  }, ListSource)
 end
 
 --- A function or callable table, pulled until it gives nil. Its items are kept until their results are there.
 --- `first_only`: of what it gives, the first value is the item.
 local function from_function(pull, first_only)
-  local lazy = { plan = {}, pulled = 0, held = {}, lazy = true }
+  local lazy = { plan = new_plan(), pulled = 0, held = {}, lazy = true }
   local function give()
     if first_only then return { n = 1, (pull()) } end
     return pack(pull())
@@ -178,33 +186,19 @@ local function from_function(pull, first_only)
   return lazy
 end
 
---- Items of a kind that can be read twice are put again as they were put.
-local function finished(made)
-  made.put_again = made.put_again or made.put
-  return made
-end
-
 --- One call with arguments, as submit makes it.
 function source.arguments(...)
-  return finished(from_list({ n = 1, pack(...) }, true, "arguments"))
+  return from_list({ n = 1, pack(...) }, true, "arguments")
 end
 
 --- What `items`, argument `number` of `verb`, stands for. `kind`: "spread" when each item is a list of arguments
 --- (starmap), "first" when of a function's values the first is the item (reduce), else nil.
 function source.of(verb, items, number, kind, level)
-  local made
-  if getmetatable(items) == Range then
-    made = from_range(items)
-  elseif core.is_buffer(items) and kind ~= "spread" then
-    made = from_buffer(items)
-  elseif options.is_callable(items) then
-    made = from_function(items, kind == "first")
-  elseif type(items) == "table" then
-    made = from_list(items, kind == "spread", "items")
-  else
-    options.bad_argument(verb, number, "list, range, buffer or function", items, level + 1)
-  end
-  return finished(made)
+  if getmetatable(items) == Range then return from_range(items) end
+  if core.is_buffer(items) and kind ~= "spread" then return from_buffer(items) end
+  if options.is_callable(items) then return from_function(items, kind == "first") end
+  if type(items) == "table" then return from_list(items, kind == "spread", "items") end
+  options.bad_argument(verb, number, "list, range, buffer or function", items, level + 1)
 end
 
 return source

@@ -15,6 +15,13 @@ local unpack = compat.unpack
 
 local verbs = {}
 
+--- What Call.start takes, for a verb. `start` sets the other three.
+local function new_spec(mode)
+  local spec = { mode = 0, fn = 0, source = 0, opts = 0 }
+  spec.mode = mode
+  return spec
+end
+
 --- Raises unless the pool, if there is one, takes work.
 local function check_target(pool, verb, level)
   if pool then require("parallel.pool").check_open(pool, verb, level + 1) end
@@ -75,7 +82,7 @@ local function finish_lists(columns, call, from)
 end
 
 function verbs.map(pool, fn, items, opts)
-  return finish_lists(gather(pool, "map", fn, items, opts, { mode = "map" }))
+  return finish_lists(gather(pool, "map", fn, items, opts, new_spec("map")))
 end
 
 --- As map; a future instead of the lists.
@@ -89,7 +96,7 @@ function verbs.starmap(pool, fn, items, opts)
 end
 
 function verbs.each(pool, fn, items, opts)
-  local _, call = gather(pool, "each", fn, items, opts, { mode = "each" })
+  local _, call = gather(pool, "each", fn, items, opts, new_spec("each"))
   local succeeded = compat.to_integer(call.done - call.failed)
   if call.policy == "collect" then return succeeded, call.failed > 0 and call.errors or nil end
   return succeeded

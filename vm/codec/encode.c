@@ -41,7 +41,7 @@ static lumap_encoder *push_new(lua_State *L) {
     lua_setfield(L, -2, "__gc");
   }
   lua_pop(L, 1);
-  return lumap_new_object(L, sizeof(lumap_encoder), type_name);
+  return lumap_new_object(L, sizeof(lumap_encoder), 0, type_name);
 }
 
 /* The state's first encoder that is free: those before it are taken by messages whose pack functions encode something

@@ -246,7 +246,7 @@ void lumap_names_open(lua_State *L, bool scripted) {
     lua_setfield(L, -2, "__gc");
   }
   lua_pop(L, 1);
-  names = lumap_new_object(L, sizeof *names, type_name);
+  names = lumap_new_object(L, sizeof *names, 0, type_name);
   lumap_push_userdata_table(L, -1);
   lua_newtable(L);
   lua_rawseti(L, -2, ENTRIES);

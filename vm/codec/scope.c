@@ -22,7 +22,7 @@ lumap_scope *lumap_scope_push(lua_State *L, bool writes) {
     lua_setfield(L, -2, "__gc");
   }
   lua_pop(L, 1);
-  scope = lumap_new_object(L, sizeof *scope, type_name);
+  scope = lumap_new_object(L, sizeof *scope, writes ? LUMAP_SCOPE_READERS : LUMAP_SCOPE_ENVIRONMENT, type_name);
   scope->writes = writes;
   lumap_push_userdata_table(L, -1);
   new_slot(L, LUMAP_SCOPE_OBJECTS);

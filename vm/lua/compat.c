@@ -349,10 +349,10 @@ bool lumap_is_memory_error(lua_State *L, int code) {
   return code != 0 && lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "not enough memory") == 0;
 }
 
-void *lumap_new_object(lua_State *L, size_t size, const char *name) {
+void *lumap_new_object(lua_State *L, size_t size, int slots, const char *name) {
   void *object = lua_newuserdata(L, size);
   memset(object, 0, size);
-  lua_newtable(L);
+  lua_createtable(L, slots, 0);
   lumap_set_userdata_table(L, -2);
   luaL_getmetatable(L, name);
   lua_setmetatable(L, -2);

@@ -95,9 +95,9 @@ void lumap_push_globals(lua_State *L);
 /* A table that belongs to the full userdata at `index`: pops it from the top to set. [-1, +0] and [-0, +1] */
 void lumap_set_userdata_table(lua_State *L, int index);
 void lumap_push_userdata_table(lua_State *L, int index);
-/* A full userdata of `size` zeroed bytes with a fresh table of its own and the metatable `name`, which
- * luaL_newmetatable made. [-0, +1] */
-void *lumap_new_object(lua_State *L, size_t size, const char *name);
+/* A full userdata of `size` zeroed bytes with a fresh table of its own, which has room for `slots` values from 1 on,
+ * and the metatable `name`, which luaL_newmetatable made. [-0, +1] */
+void *lumap_new_object(lua_State *L, size_t size, int slots, const char *name);
 
 /* The registry's field that holds package.loaded. [-0, +1] */
 void lumap_push_loaded(lua_State *L);

@@ -46,7 +46,7 @@ static message *push_new(lua_State *L) {
     lua_setfield(L, -2, "__gc");
   }
   lua_pop(L, 1);
-  return lumap_new_object(L, sizeof(message), message_type);
+  return lumap_new_object(L, sizeof(message), 0, message_type);
 }
 
 /* An empty message that the state owns: always the same one, but while a pack function sends, too, in the midst of

@@ -26,7 +26,7 @@ typedef struct job_object {
 } job_object;
 
 int lumap_core_push_job(lua_State *L, lumap_pool *pool, bool finds_globals) {
-  job_object *self = lumap_new_object(L, sizeof *self, job_type);
+  job_object *self = lumap_new_object(L, sizeof *self, JOB_SCOPE, job_type);
   fflush(stdout); /* what the caller has written comes before what its workers will write */
   lumap_push_userdata_table(L, -1);
   lua_pushvalue(L, 1);

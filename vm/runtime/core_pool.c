@@ -142,9 +142,9 @@ static int core_pool(lua_State *L) {
   lua_pushcfunction(L, collect_setup);
   lua_setfield(L, -2, "__gc");
   lua_pop(L, 1);
-  setup = lumap_new_object(L, sizeof *setup, "lumap.setup");
+  setup = lumap_new_object(L, sizeof *setup, 0, "lumap.setup");
   write_setup(L, runtime, setup, 3, memory_limit);
-  self = lumap_new_object(L, sizeof *self, pool_type);
+  self = lumap_new_object(L, sizeof *self, 0, pool_type);
   if (options.backend->copies) {
     options.executor = runtime->copy_executor;
     options.host = prepare_copies(L, runtime, self);
