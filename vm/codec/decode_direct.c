@@ -169,6 +169,9 @@ ALWAYS_INLINE bool store_top(lua_State *L, lumap_slot *slot) {
 
 /* ---- lists and pairs ---------------------------------------------------------------------------------------- */
 
+/* What tells the tags of tables and records from one another: a bit, SHARED, and META. */
+enum { RECORD_BIT = LUMAP_TAG_TABLE ^ LUMAP_TAG_RECORD, TABLE_BITS = RECORD_BIT | LUMAP_SHARED | LUMAP_META };
+
 /* Stores a list value that is neither simple nor a table in a fresh one, or what is on top already; false: it was none
    but the end of them, at `*from`. */
 static __attribute__((noinline)) bool get_rare(lumap_decoder *d, cursor *from, reading how, size_t i) {
@@ -198,9 +201,9 @@ ALWAYS_INLINE cursor get_body(lumap_decoder *d, cursor at, const lumap_table *ta
     unsigned tag;
     if (at == end) end_too_early(d, at);
     tag = *at;
-    if (i < room && (tag & ~3u) == LUMAP_TAG_TABLE && d->depth < LUMAP_DEPTH_ALLOWED) {
+    if (i < room && (tag & ~TABLE_BITS) == LUMAP_TAG_TABLE && d->depth < LUMAP_DEPTH_ALLOWED) {
       d->depth++;
-      at = get_table(d, at, tag);
+      at = tag & RECORD_BIT ? get_record(d, at, tag) : get_table(d, at, tag);
       d->depth--;
       if (others == d->others && lumap_table_is_fresh(table)) {
         lumap_slot_copy(&list[i], *lumap_stack_top(L) - 1);
