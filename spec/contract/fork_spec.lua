@@ -578,7 +578,14 @@ describe("copies", function()
   end)
 
   test("cannot be of a process with other threads", function()
-    local pool = parallel.ThreadPool(2)
+    local pool, gate = parallel.ThreadPool(2), gates.new()
+    -- Threads are started when there is work for them.
+    local futures = { pool:submit(gates.await, gate), pool:submit(gates.await, gate) }
+    gates.open(gate)
+    for _, future in ipairs(futures) do
+      future:get()
+    end
+    gates.remove(gate)
     local e = caught(parallel.map, square, { 1 }, with())
     assert.equal("init", e.kind)
     assert.truthy(e.message:find("this process has 2 other threads", 1, true), e.message)

@@ -400,6 +400,37 @@ backends.each(function(with, backend)
 end)
 
 describe("ThreadPool and ProcessPool", function()
+  it("have a thread started when there is work that no other one waits for", function()
+    local function count_threads()
+      local count = 0
+      for _ in pairs(census.threads()) do
+        count = count + 1
+      end
+      return count
+    end
+    local before = count_threads()
+    local pool, path = parallel.ThreadPool(8), journal.new()
+    assert.equal(9, pool:apply(square, 3))
+    -- One from the start; another one if that had not come for work yet.
+    assert.is_true(count_threads() <= before + 2, count_threads() - before)
+    local futures = {}
+    for i = 1, 8 do
+      futures[i] = pool:submit(function()
+        journal.add(path, "here")
+        gates.await_that(function()
+          return #journal.lines(path) == 8
+        end)
+      end)
+    end
+    for i = 1, 8 do
+      futures[i]:get()
+    end
+    journal.remove(path)
+    assert.is_true(count_threads() >= 8)
+    pool:close()
+    pool:join()
+  end)
+
   it("are pools of their back-end with the size that is named first", function()
     for name, backend in pairs({ ThreadPool = "thread", ProcessPool = "process" }) do
       local before = census.snapshot()

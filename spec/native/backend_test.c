@@ -477,10 +477,12 @@ static void a_thread_that_cannot_be_stopped_is_given_up(void) {
 }
 
 static void a_crew_of_threads_needs_its_threads(void) {
-  /* Threads that find the gate shut for good: opened and closed without a feed that tells them to end. */
   fake_feed feed;
   for (int i = 0; i < 50; i++) {
     CHECK(open_crew(&feed, &lumap_backend_thread, 13, "") == LUMAP_E_OK, "open");
+    CHECK(count_entries("/proc/self/task") <= threads_before + 1, "%d threads", count_entries("/proc/self/task"));
+    /* Threads that are stopped before there was anything for them to do. */
+    fake_wake(&feed);
     fake_stop(&feed);
     close_crew(&feed);
     CHECK_SO_FAR();

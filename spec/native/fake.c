@@ -340,6 +340,7 @@ void fake_queue(fake_feed *feed, lumap_call *call, uint64_t first, const void *d
 }
 
 void fake_wake(fake_feed *feed) {
+  if (feed->crew.backend->recruit) feed->crew.backend->recruit(&feed->crew, feed->crew.worker_count);
   if (feed->crew.backend->wake) feed->crew.backend->wake(&feed->crew);
 }
 

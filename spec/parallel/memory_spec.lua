@@ -194,7 +194,8 @@ backends.each(function(with, backend)
         caught(parallel.map, hoard_at_7, parallel.range(1, 20), with({ memory_limit = LIMIT }))
       end
       -- The other of two workers may have started since.
-      census.assert_flat(before, backend == "process" and { allow = { children = 1, descriptors = 2 } } or nil)
+      local others = { process = { children = 1, descriptors = 2 }, thread = { threads = 1 } }
+      census.assert_flat(before, { allow = others[backend] })
     end)
   end
 end)

@@ -25,8 +25,8 @@
  *     what they may still touch: they hold a reference on the feed, which keeps the pool alive, lumap_worker structs
  *     included. `host` and what executors reach must outlive them by other means.
  *
- * Threads: open, wake, pump, attend, stop and close are called by the pool's user; take, finish and give_back by any
- * thread. No function of the feed is called with a lock of the back-end held.
+ * Threads: open, recruit, wake, pump, attend, stop and close are called by the pool's user; take, finish and give_back
+ * by any thread. No function of the feed is called with a lock of the back-end held.
  */
 #ifndef LUMAP_BACKEND_BACKEND_H
 #define LUMAP_BACKEND_BACKEND_H
@@ -45,8 +45,9 @@ typedef struct lumap_worker {
   _Atomic(lumap_control *) control; /* of who sits there now; what was here before lasts as long as the crew. In shared
                                        memory for a process */
   /* The pool's lock. */
-  bool rested; /* nothing came since it was told to rest */
-  bool waits;  /* in the pool's list of those who wait for work, between these two */
+  bool has_come; /* for work, at least once */
+  bool rested;   /* nothing came since it was told to rest */
+  bool waits;    /* in the pool's list of those who wait for work, between these two */
   struct lumap_worker *warmer, *colder;
   lumap_list mailbox; /* tasks for this worker alone (LUMAP_TASK_END) */
 
@@ -99,6 +100,9 @@ typedef struct lumap_backend {
   lumap_status (*open)(lumap_crew *crew, lumap_error *error);
   /* There is new work (or a mailbox has something). Cheap; any thread. NULL: workers wait in feed.take. */
   void (*wake)(lumap_crew *crew);
+  /* There is work that no worker waits for: if not all of the crew's workers have been started, so many more are. Cheap
+   * when they have. NULL: open has started all of them, or wake does. */
+  void (*recruit)(lumap_crew *crew, int more);
   /* Runs one task on the caller's thread; false when there was none. NULL: workers run by themselves. */
   bool (*pump)(lumap_crew *crew);
   /* Serves the workers on the caller's thread until something has happened, or the deadline, or a signal; perhaps not

@@ -2,9 +2,11 @@
  *
  * thread.c - the back-end whose workers are threads of this process.
  *
- * Each worker is one thread that waits in the feed, runs what it gets and gives it back. A thread cannot be killed:
- * how what runs there is ended, and what giving a thread up means, is in ward.h. A guard (guard.h) times items and ends
- * those that are over their time or whose call is cancelled; stop() does the same work itself.
+ * Each worker is one thread that waits in the feed, runs what it gets and gives it back. The first one is started with
+ * the crew, the others when there is work that nobody waits for: so the workers that are up run items while more are
+ * made, and a crew has no more threads than it had tasks at a time. A thread cannot be killed: how what runs there is
+ * ended, and what giving a thread up means, is in ward.h. A guard (guard.h) times items and ends those that are over
+ * their time or whose call is cancelled; stop() does the same work itself.
  *
  * A thread that was given up is replaced by another one, with a ward of its own. What the old one may still touch is
  * counted: it holds a reference on the feed (and so on the pool and its workers) and one on the crew's own memory here:
@@ -24,8 +26,8 @@
 
 /* How long after a replacement could not be started it is tried again. */
 enum { RETRY_MS = 100 };
-
-typedef enum thread_gate { GATE_SHUT, GATE_OPEN, GATE_TURNED_AWAY } thread_gate;
+/* While the crew closes: a state that begins to close right after we have looked may hang, and nobody tells. */
+enum { CLOSING_LOOK_MS = 1000 };
 
 typedef struct thread_crew thread_crew;
 
@@ -36,10 +38,8 @@ typedef struct thread_worker {
   thread_crew *crew;
   unsigned long thread;
 
-  bool started; /* whoever fills the place */
+  bool started; /* the crew's lock */
 
-  /* Atomic. */
-  atomic_bool gone;            /* the thread has nothing left to do but to end */
   struct thread_worker *older; /* made before it: all of a crew are on one list */
 } thread_worker;
 
@@ -55,15 +55,17 @@ struct thread_crew {
 
   /* Atomic. */
   atomic_int references; /* the crew's, and one a thread */
-  atomic_int gate;       /* thread_gate */
+  atomic_int present;    /* threads that sit at a place and are not gone */
   atomic_bool stopping;
   atomic_bool closing;
-  atomic_flag filling; /* somebody looks for somebody new */
-  lumap_event gate_moved;
-  lumap_event settled; /* a worker left the executor, or is gone, while the crew stops or closes */
+  lumap_event settled; /* a worker left the executor while the crew stops, or the last one is gone */
   _Atomic(thread_worker *) newest;
+  atomic_int manned; /* places that somebody has had: the first ones. Written under the lock */
 
-  /* Who sits where; NULL: nobody, and the guard will look for somebody. */
+  /* Held while somebody new is started. No other lock is taken meanwhile. */
+  pthread_mutex_t lock;
+
+  /* Who sits where; NULL: nobody. Of the manned places the guard will look for somebody. */
   _Atomic(thread_worker *) places[];
 };
 
@@ -79,14 +81,20 @@ static void crew_release(thread_crew *own) {
   }
   lumap_guard_deinit(&own->guard);
   lumap_bytes_deinit(&own->setup);
+  pthread_mutex_destroy(&own->lock);
   free(own);
 }
 
 static bool settle(thread_worker *me) {
   bool kept = lumap_ward_settle(&me->ward);
   /* Either stop() looks at this worker after that and finds it idle, or its flag was set before. */
-  if (atomic_load(&me->crew->stopping) || atomic_load(&me->crew->closing)) lumap_event_signal(&me->crew->settled);
+  if (atomic_load(&me->crew->stopping)) lumap_event_signal(&me->crew->settled);
   return kept;
+}
+
+/* Whoever waits for the end waits for the last one. */
+static void leave_place(thread_crew *own) {
+  if (atomic_fetch_sub(&own->present, 1) == 1) lumap_event_signal(&own->settled);
 }
 
 static bool close_state(thread_worker *me) {
@@ -134,31 +142,20 @@ static bool serve(thread_worker *me, lumap_task *task) {
   return close_state(me);
 }
 
-static bool pass_gate(thread_crew *own) {
-  for (;;) {
-    uint32_t key = lumap_event_key(&own->gate_moved);
-    int gate = atomic_load(&own->gate);
-    if (gate != GATE_SHUT) return gate == GATE_OPEN;
-    lumap_event_wait(&own->gate_moved, key, LUMAP_FOREVER);
-  }
-}
-
 static void *worker_body(void *argument) {
   thread_worker *me = argument;
   thread_crew *own = me->crew;
   lumap_feed feed = own->feed;
   lumap_task *task;
   bool given_up = false;
-  if (pass_gate(own)) {
-    while (!given_up && (task = feed.take(feed.self, me->ward.worker, true)))
-      given_up = !serve(me, task);
-    if (given_up)
-      lumap_seat_close(&me->ward.seat);
-    else
-      close_state(me);
-  }
-  atomic_store(&me->gone, true);
-  lumap_event_signal(&own->settled);
+  while (!given_up && (task = feed.take(feed.self, me->ward.worker, true)))
+    given_up = !serve(me, task);
+  if (given_up)
+    lumap_seat_close(&me->ward.seat);
+  else
+    given_up = !close_state(me);
+  /* Whoever gave it up has counted it out. */
+  if (!given_up) leave_place(own);
   crew_release(own);
   feed.release(feed.self);
   return NULL;
@@ -178,7 +175,6 @@ static thread_worker *make_worker(thread_crew *own, int i) {
   worker->ward.is_own_thread = true;
   worker->crew = own;
   worker->started = false;
-  atomic_init(&worker->gone, false);
   worker->older = atomic_load(&own->newest);
   while (!atomic_compare_exchange_weak(&own->newest, &worker->older, worker))
     continue;
@@ -193,8 +189,8 @@ static thread_worker *find_unused(thread_crew *own, int number) {
   return worker;
 }
 
-/* Starts a thread for place `i`. The control block is shown first: who looks for that of a task's worker finds the
- * right one. What fails leaves the place empty. */
+/* Under the lock: starts a thread for place `i`. The control block is shown first: who looks for that of a task's
+ * worker finds the right one. What fails leaves the place empty. */
 static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
   thread_worker *worker = find_unused(own, i + 1);
   lumap_status status;
@@ -204,35 +200,63 @@ static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
   worker->started = true;
   atomic_store(&own->places[i], worker);
   atomic_fetch_add(&own->references, 1);
+  atomic_fetch_add(&own->present, 1);
   own->feed.acquire(own->feed.self);
   status = lumap_thread_start(&worker->thread, worker_body, worker, own->stop_signal, error);
   if (status == LUMAP_E_OK) return status;
   worker->started = false;
   atomic_store(&own->places[i], NULL);
   own->feed.release(own->feed.self);
+  atomic_fetch_sub(&own->present, 1);
   atomic_fetch_sub(&own->references, 1);
   return status;
+}
+
+/* Place `i` stays empty: the next task hears why. */
+static void fail_next_task(thread_crew *own, int i, const lumap_error *error) {
+  lumap_task *task = own->feed.take(own->feed.self, &own->crew->workers[i], false);
+  if (task && task->kind == LUMAP_TASK_END) {
+    lumap_task_free(task);
+  } else if (task) {
+    task->error = *error;
+    lumap_task_fail_start(task, i + 1);
+    own->feed.finish(own->feed.self, &own->crew->workers[i], task);
+  }
 }
 
 /* Nobody sits at place `i`: somebody new, or else the next task hears why not. Returns when to come again. */
 static uint64_t fill(thread_crew *own, int i, uint64_t now_ns) {
   lumap_error error = {0};
-  lumap_task *task;
   lumap_status status;
-  if (atomic_load(&own->stopping) || atomic_load(&own->closing) || atomic_flag_test_and_set(&own->filling))
-    return LUMAP_FOREVER;
+  if (atomic_load(&own->stopping) || atomic_load(&own->closing)) return LUMAP_FOREVER;
+  pthread_mutex_lock(&own->lock);
   status = atomic_load(&own->places[i]) ? LUMAP_E_OK : occupy(own, i, &error);
-  atomic_flag_clear(&own->filling);
+  pthread_mutex_unlock(&own->lock);
   if (status == LUMAP_E_OK) return LUMAP_FOREVER;
-  task = own->feed.take(own->feed.self, &own->crew->workers[i], false);
-  if (task && task->kind == LUMAP_TASK_END) {
-    lumap_task_free(task);
-  } else if (task) {
-    task->error = error;
-    lumap_task_fail_start(task, i + 1);
-    own->feed.finish(own->feed.self, &own->crew->workers[i], task);
-  }
+  fail_next_task(own, i, &error);
   return now_ns + RETRY_MS * NS_PER_MS;
+}
+
+/* Mans the next place, if there is one. */
+static lumap_status man_next(thread_crew *own, int *i, lumap_error *error) {
+  lumap_status status = LUMAP_E_OK;
+  pthread_mutex_lock(&own->lock);
+  *i = atomic_load(&own->manned);
+  if (*i < own->count) {
+    status = occupy(own, *i, error);
+    if (status == LUMAP_E_OK) atomic_store(&own->manned, *i + 1);
+  }
+  pthread_mutex_unlock(&own->lock);
+  return status;
+}
+
+static void thread_recruit(lumap_crew *crew, int more) {
+  thread_crew *own = crew->own;
+  for (; more > 0 && atomic_load(&own->manned) < own->count && !atomic_load(&own->stopping); more--) {
+    lumap_error error = {0};
+    int i;
+    if (man_next(own, &i, &error) != LUMAP_E_OK) fail_next_task(own, i, &error);
+  }
 }
 
 /* Ends what is to be ended, one step at each place. Returns when to look again. Any number of threads may look at the
@@ -240,12 +264,14 @@ static uint64_t fill(thread_crew *own, int i, uint64_t now_ns) {
 static uint64_t look(void *self, uint64_t now_ns) {
   thread_crew *own = self;
   uint64_t next = LUMAP_FOREVER;
-  for (int i = 0; i < own->count; i++) {
+  int manned = atomic_load(&own->manned);
+  for (int i = 0; i < manned; i++) {
     thread_worker *worker = atomic_load(&own->places[i]);
     uint64_t then = LUMAP_FOREVER;
     lumap_task *standin;
     if (worker && lumap_ward_look(&worker->ward, now_ns, &then, &standin)) {
       atomic_store(&own->places[i], NULL);
+      leave_place(own);
       if (standin) own->feed.finish(own->feed.self, worker->ward.worker, standin);
       worker = NULL;
     }
@@ -257,13 +283,9 @@ static uint64_t look(void *self, uint64_t now_ns) {
 
 /* ---- open and close ---- */
 
-static void open_gate(thread_crew *own, thread_gate gate) {
-  atomic_store(&own->gate, gate);
-  lumap_event_signal(&own->gate_moved);
-}
-
 static void join(thread_crew *own) {
-  for (int i = 0; i < own->count; i++) {
+  int manned = atomic_load(&own->manned);
+  for (int i = 0; i < manned; i++) {
     thread_worker *worker = atomic_load(&own->places[i]);
     if (worker) pthread_join((pthread_t)worker->thread, NULL);
   }
@@ -276,7 +298,7 @@ static thread_crew *make_crew(lumap_crew *crew) {
   own->feed = crew->feed;
   own->count = crew->worker_count;
   atomic_init(&own->references, 1);
-  atomic_flag_clear(&own->filling);
+  pthread_mutex_init(&own->lock, NULL);
   lumap_guard_init(&own->guard, look, own);
   if (lumap_bytes_copy(&own->setup, crew->setup)) return own;
   crew_release(own);
@@ -284,32 +306,17 @@ static thread_crew *make_crew(lumap_crew *crew) {
 }
 
 static lumap_status thread_open(lumap_crew *crew, lumap_error *error) {
-  lumap_status status = LUMAP_E_OK;
   thread_crew *own = make_crew(crew);
+  lumap_status status;
+  int first;
   if (!own) return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for %d workers", crew->worker_count);
   if (crew->stop_signal) own->stop_signal = lumap_ward_choose_signal();
-
-  /* Threads that have started wait at the gate: if one of them cannot start, the others must end, and from the feed
-   * only the pool could call them back. */
-  for (int i = 0; i < own->count && status == LUMAP_E_OK; i++)
-    status = occupy(own, i, error);
-  open_gate(own, status == LUMAP_E_OK ? GATE_OPEN : GATE_TURNED_AWAY);
-  if (status == LUMAP_E_OK) {
+  status = man_next(own, &first, error);
+  if (status == LUMAP_E_OK)
     crew->own = own;
-    return status;
-  }
-  join(own);
-  crew_release(own);
+  else
+    crew_release(own);
   return status;
-}
-
-static int count_remaining(thread_crew *own) {
-  int remaining = 0;
-  for (int i = 0; i < own->count; i++) {
-    thread_worker *worker = atomic_load(&own->places[i]);
-    remaining += worker && !atomic_load(&worker->gone);
-  }
-  return remaining;
 }
 
 /* The guard ends first: from then on nobody is replaced, and we look ourselves. */
@@ -319,8 +326,9 @@ static void thread_close(lumap_crew *crew) {
   lumap_guard_end(&own->guard);
   for (;;) {
     uint32_t key = lumap_event_key(&own->settled);
-    uint64_t next = look(own, lumap_clock_ns());
-    if (count_remaining(own) == 0) break;
+    uint64_t now = lumap_clock_ns(), next = look(own, now);
+    if (atomic_load(&own->present) == 0) break;
+    if (next > now + CLOSING_LOOK_MS * NS_PER_MS) next = now + CLOSING_LOOK_MS * NS_PER_MS;
     lumap_event_wait(&own->settled, key, next);
   }
   join(own);
@@ -331,8 +339,8 @@ static void thread_close(lumap_crew *crew) {
 /* ---- stop ---- */
 
 static int count_busy(thread_crew *own) {
-  int busy = 0;
-  for (int i = 0; i < own->count; i++) {
+  int busy = 0, manned = atomic_load(&own->manned);
+  for (int i = 0; i < manned; i++) {
     thread_worker *worker = atomic_load(&own->places[i]);
     busy += worker && lumap_ward_is_busy(&worker->ward);
   }
@@ -341,8 +349,8 @@ static int count_busy(thread_crew *own) {
 
 /* Dooms whoever is busy, those that have become it since the last time, too. */
 static int doom_busy(thread_crew *own) {
-  int busy = 0;
-  for (int i = 0; i < own->count; i++) {
+  int busy = 0, manned = atomic_load(&own->manned);
+  for (int i = 0; i < manned; i++) {
     thread_worker *worker = atomic_load(&own->places[i]);
     busy += worker && lumap_ward_doom(&worker->ward, LUMAP_DOOM_STOP, 0);
   }
@@ -351,8 +359,9 @@ static int doom_busy(thread_crew *own) {
 
 static void thread_stop(lumap_crew *crew) {
   thread_crew *own = crew->own;
+  int manned = atomic_load(&own->manned);
   atomic_store(&own->stopping, true);
-  for (int i = 0; i < own->count; i++)
+  for (int i = 0; i < manned; i++)
     atomic_store(&crew->workers[i].control->stop_call, LUMAP_STOP_ALL);
   for (;;) {
     uint32_t key = lumap_event_key(&own->settled);
@@ -373,6 +382,7 @@ static void thread_heed(lumap_crew *crew, const lumap_call *call) {
 const lumap_backend lumap_backend_thread = {
     .name = "thread",
     .open = thread_open,
+    .recruit = thread_recruit,
     .stop = thread_stop,
     .heed = thread_heed,
     .close = thread_close,

@@ -22,6 +22,7 @@ struct lumap_pool {
   pthread_mutex_t lock;
   lumap_worker *warmest; /* of those who wait for work: the one that came last */
   int waiting;           /* how many they are, those that spin included */
+  int present;           /* workers that have come for work at least once */
   lumap_event drained;   /* for join: all that was submitted is done */
   lumap_list queue;
   uint64_t active;    /* submitted, not finished */
@@ -112,7 +113,7 @@ static void ring_all(lumap_pool *pool) {
 
 /* Under the lock: are there processors for `more` threads beside those that work or spin already? */
 static bool has_processors(lumap_pool *pool, int more) {
-  int busy = pool->crew.worker_count - pool->waiting;
+  int busy = pool->present - pool->waiting;
   return busy + atomic_load_explicit(&pool->spinning, memory_order_relaxed) + more <= pool->cpu_count;
 }
 
@@ -232,6 +233,8 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   bool idle = false;
   lumap_task *task;
   pthread_mutex_lock(&pool->lock);
+  pool->present += !worker->has_come;
+  worker->has_come = true;
   for (;;) {
     task = next_task(pool, worker);
     if (task) worker->rested = false;
@@ -454,6 +457,7 @@ void lumap_job_recycle(lumap_job *job, lumap_task *task) {
 lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
   lumap_pool *pool = job->pool;
   lumap_status status = LUMAP_E_OK;
+  bool awaited = false;
   task->log_needed = job->call.log_count;
   pthread_mutex_lock(&pool->lock);
   if (pool->closed) {
@@ -462,11 +466,13 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
     pool->active++;
     job->unfinished++;
     lumap_list_push(&pool->queue, &task->link);
+    awaited = pool->warmest != NULL;
     ring(pool, pool->warmest);
   }
   pthread_mutex_unlock(&pool->lock);
   if (status != LUMAP_E_OK) return status;
   job->outstanding++;
+  if (!awaited && pool->crew.backend->recruit) pool->crew.backend->recruit(&pool->crew, 1);
   wake(pool);
   return LUMAP_E_OK;
 }
