@@ -14,16 +14,25 @@ local pools = require("parallel.pool")
 
 local leaks = {}
 
--- Where the module keeps its warm pools, found in the function that hands them out.
+local function holds_pools(value)
+  if type(value) ~= "table" then
+    return false
+  end
+  local _, pool = next(value)
+  return getmetatable(pool) == pools
+end
+
+-- Where the module keeps its warm pools, found in the function that hands them out: by what is in there, since the
+-- module has no names of upvalues on Lua 5.4.
 local function warm_pools()
   local found = {}
   for i = 1, math.huge do
     local name, value = debug.getupvalue(pools.warm, i)
     if not name then
       return found
-    elseif name == "warm" then
+    elseif holds_pools(value) then
       found[#found + 1] = value
-    elseif name == "warm_by_init" then
+    elseif type(value) == "table" and (getmetatable(value) or {}).__mode == "k" then
       for _, by_options in pairs(value) do
         found[#found + 1] = by_options
       end
