@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * The state's registry keeps a flat list of three slots a library: its name, the table, and a copy of it as it was; the
- * metatable of strings is the first one, with an empty name. At index 0 there is a set of all names that libraries had.
+ * The state's registry keeps a flat list of three slots a library: its name, the table, and what that held (a
+ * snapshot); the metatable of strings is the first one, with an empty name. When somebody asks for the first time the
+ * snapshots become tables, and at index 0 there is a set of all names that libraries had.
  */
 #include "codec/additions.h"
 
 #include <string.h>
+
+#include "lua/snapshot.h"
 
 enum { NAME = 1, TABLE, COPY, SLOTS = 3 };
 
@@ -33,63 +36,86 @@ static bool push_library(lua_State *L, const char *name) {
   return false;
 }
 
-/* Pushes a copy of the table on top, and adds its keys to the set at `names`. Counted first: a table that grows costs
-   several times as much. */
-static void push_copy(lua_State *L, int names) {
-  int table = lua_gettop(L), count = 0;
-  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
-    count++;
-  lua_createtable(L, 0, count);
-  lua_pushnil(L);
-  while (lua_next(L, table)) {
-    lua_pushvalue(L, -2);
-    lua_pushboolean(L, 1);
-    lua_rawset(L, names);
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_rawset(L, table + 1);
-  }
-}
-
 void lumap_additions_open(lua_State *L) {
   int list, at = 0;
   luaL_checkstack(L, 10, NULL);
   lua_createtable(L, SLOTS * (int)(sizeof libraries / sizeof *libraries), 0);
-  lua_createtable(L, 0, MANY_NAMES);
-  list = lua_gettop(L) - 1;
+  list = lua_gettop(L);
   for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
     if (!push_library(L, libraries[i])) continue;
-    push_copy(L, list + 1);
+    lumap_snapshot_push(L, -1);
     lua_rawseti(L, list, at + COPY);
     lua_rawseti(L, list, at + TABLE);
     lua_pushstring(L, libraries[i]);
     lua_rawseti(L, list, at + NAME);
     at += SLOTS;
   }
-  lua_rawseti(L, list, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &libraries_key);
+}
+
+/* Replaces the list on top by one whose copies are tables, with the set of names. The first one is good until then. */
+static void open_copies(lua_State *L) {
+  int old = lua_gettop(L), list = old + 1, names = old + 2, count = (int)lumap_rawlen(L, old);
+  lua_createtable(L, count, 1);
+  lua_createtable(L, 0, MANY_NAMES);
+  for (int at = 0; at < count; at += SLOTS) {
+    lua_rawgeti(L, old, at + COPY);
+    lumap_snapshot_open(L);
+    for (lua_pushnil(L); lua_next(L, names + 1); lua_pop(L, 1)) {
+      lua_pushvalue(L, -2);
+      lua_pushboolean(L, 1);
+      lua_rawset(L, names);
+    }
+    lua_rawseti(L, list, at + COPY);
+    lua_rawgeti(L, old, at + TABLE);
+    lua_rawseti(L, list, at + TABLE);
+    lua_rawgeti(L, old, at + NAME);
+    lua_rawseti(L, list, at + NAME);
+  }
+  lua_rawseti(L, list, 0);
+  lua_pushvalue(L, list);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  lua_replace(L, old);
+}
+
+/* Pushes the list, with tables as copies. */
+static void push_list_of_libraries(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  lua_rawgeti(L, -1, 0);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    open_copies(L);
+  } else {
+    lua_pop(L, 1);
+  }
 }
 
 void lumap_additions_accept(lua_State *L, const char *library, const char *field) {
   int top = lua_gettop(L), count;
+  bool opened;
   lua_getglobal(L, library);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  lua_rawgeti(L, top + 2, 0);
+  opened = !lua_isnil(L, -1);
   count = (int)lumap_rawlen(L, top + 2);
   for (int at = 0; at < count; at += SLOTS) {
-    lua_rawgeti(L, top + 2, at + TABLE);
-    if (lua_rawequal(L, -1, top + 1)) {
-      lua_rawgeti(L, top + 2, at + COPY);
-      lua_getfield(L, top + 1, field);
-      lua_setfield(L, -2, field);
-    }
     lua_settop(L, top + 2);
+    lua_rawgeti(L, top + 2, at + TABLE);
+    if (!lua_rawequal(L, -1, top + 1)) continue;
+    lua_rawgeti(L, top + 2, at + COPY);
+    lua_pushstring(L, field);
+    lua_getfield(L, top + 1, field);
+    if (opened)
+      lua_rawset(L, -3);
+    else
+      lumap_snapshot_set(L, -3);
   }
   lua_settop(L, top);
 }
 
 void lumap_additions_restore(lua_State *L) {
   int table = lua_gettop(L), list = table + 1, count;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  push_list_of_libraries(L);
   count = (int)lumap_rawlen(L, list);
   for (int at = 0; at < count; at += SLOTS) {
     lua_rawgeti(L, list, at + TABLE);
@@ -149,7 +175,7 @@ int lumap_additions_push(lua_State *L) {
   bool known;
   if (!is_identifier(lua_tostring(L, name), lumap_rawlen(L, name))) return 0;
   luaL_checkstack(L, (int)(sizeof libraries / sizeof *libraries) + 10, NULL);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  push_list_of_libraries(L);
   count = (int)lumap_rawlen(L, list);
   push_field(L, list, 0, name);
   known = lua_toboolean(L, -1);
@@ -187,7 +213,7 @@ static int push_changed_fields(lua_State *L, int slot, bool missing) {
 int lumap_additions_push_operators(lua_State *L) {
   int found;
   luaL_checkstack(L, 60, NULL);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &libraries_key);
+  push_list_of_libraries(L);
   found = push_changed_fields(L, TABLE, false);
   found += push_changed_fields(L, COPY, true);
   lua_pop(L, 1);

@@ -11,12 +11,13 @@
 
 #include "base/map.h"
 #include "codec/additions.h"
+#include "lua/snapshot.h"
 #include "lua/state.h"
 
 enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
 
 /* Slots of the table that belongs to the index. */
-enum { ENTRIES = 1, STANDARD_GLOBALS, FINDABLE, STANDARD_OBJECTS, COPIES };
+enum { ENTRIES = 1, STANDARD_GLOBALS, PRELOADED, FINDABLE, STANDARD_OBJECTS, COPIES };
 
 struct lumap_names {
   lumap_map map;
@@ -96,8 +97,8 @@ static bool is_standard_module(const char *name) {
   return false;
 }
 
-/* Sets slot COPIES of the table on top: module -> what is in it, for those that lumap_additions_restore does not know.
-   [-0, +0] */
+/* Sets slot COPIES of the table on top: module -> a snapshot of what is in it, for those that lumap_additions_restore
+   does not know. [-0, +0] */
 static void copy_modules(lua_State *L) {
   static const char *const names[] = {"parallel", "codec", "package", "jit"};
   int own = lua_gettop(L);
@@ -106,12 +107,7 @@ static void copy_modules(lua_State *L) {
   for (size_t i = 0; i < sizeof names / sizeof *names; i++, lua_settop(L, own + 2)) {
     lua_getfield(L, own + 2, names[i]);
     if (!lua_istable(L, -1)) continue;
-    lua_newtable(L);
-    for (lua_pushnil(L); lua_next(L, own + 3);) {
-      lua_pushvalue(L, -2);
-      lua_insert(L, -2);
-      lua_rawset(L, own + 4);
-    }
+    lumap_snapshot_push(L, -1);
     lua_rawset(L, own + 1);
   }
   lua_pop(L, 1);
@@ -127,7 +123,10 @@ static void restore_copied(lua_State *L) {
   if (lua_istable(L, -1)) {
     lua_pushvalue(L, module);
     lua_rawget(L, -2);
-    if (lua_istable(L, -1)) lua_replace(L, module);
+    if (!lua_isnil(L, -1)) {
+      lumap_snapshot_open(L);
+      lua_replace(L, module);
+    }
   }
   lua_settop(L, module);
 }
@@ -212,31 +211,14 @@ static uint64_t fingerprint(lua_State *L) {
   return sum;
 }
 
-/* Pushes a set of the modules that every state can load without a file: our own, and LuaJIT's. [-0, +1] */
-static void push_preloaded(lua_State *L) {
-  lua_newtable(L);
+/* Sets slot PRELOADED of the table on top to a snapshot of package.preload: modules that every state can load without a
+   file, our own and LuaJIT's. [-0, +0] */
+static void note_preloaded(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
-  lua_pushnil(L);
-  while (lua_next(L, -2)) {
-    lua_pop(L, 1);
-    lua_pushvalue(L, -1);
-    lua_pushboolean(L, 1);
-    lua_rawset(L, -6);
-  }
+  lumap_snapshot_push(L, -1);
+  lua_rawseti(L, -4, PRELOADED);
   lua_pop(L, 2);
-}
-
-/* Our own code runs on the first globals: they are its alone where somebody may take things away from the others. */
-static void replace_by_copy(lua_State *L) {
-  int original = lua_gettop(L);
-  lua_newtable(L);
-  for (lua_pushnil(L); lua_next(L, original);) {
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_rawset(L, original + 1);
-  }
-  lua_replace(L, original);
 }
 
 void lumap_names_open(lua_State *L, bool scripted) {
@@ -251,10 +233,13 @@ void lumap_names_open(lua_State *L, bool scripted) {
   lua_newtable(L);
   lua_rawseti(L, -2, ENTRIES);
   lumap_push_first_globals(L);
-  if (scripted) replace_by_copy(L);
+  /* Our own code runs on the first globals: they are its alone where somebody may take things away from the others. */
+  if (scripted) {
+    lumap_snapshot_push(L, -1);
+    lua_replace(L, -2);
+  }
   lua_rawseti(L, -2, STANDARD_GLOBALS);
-  push_preloaded(L);
-  lua_rawseti(L, -2, FINDABLE);
+  note_preloaded(L);
   if (scripted) copy_modules(L);
   lua_pop(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &names_key);
@@ -290,6 +275,17 @@ void lumap_names_refresh(lua_State *L, lumap_names *names) {
   names->fingerprint = now;
 }
 
+/* Pushes the answers that are known: module -> can it be found? [-0, +1] */
+static void push_findable(lua_State *L, int owned) {
+  lua_rawgeti(L, owned, FINDABLE);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_rawgeti(L, owned, PRELOADED);
+  lumap_snapshot_open(L);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, owned, FINDABLE);
+}
+
 /* Can another state require `module`, the string on top? The answer is kept. [-0, +0] */
 static const char finder[] = "local name = ...\n"
                              "local root = name:match('^[^.]*')\n"
@@ -299,7 +295,7 @@ static const char finder[] = "local name = ...\n"
 
 static bool is_findable(lua_State *L, int owned) {
   bool found;
-  lua_rawgeti(L, owned, FINDABLE);
+  push_findable(L, owned);
   lua_pushvalue(L, -2);
   lua_rawget(L, -2);
   if (lua_isnil(L, -1)) {
@@ -415,6 +411,11 @@ void lumap_names_push_standard_globals(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
   lumap_push_userdata_table(L, -1);
   lua_rawgeti(L, -1, STANDARD_GLOBALS);
+  if (lua_isfunction(L, -1)) {
+    lumap_snapshot_open(L);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -3, STANDARD_GLOBALS);
+  }
   lua_insert(L, -3);
   lua_pop(L, 2);
 }

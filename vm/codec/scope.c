@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "codec/cdata.h"
+#include "lua/layout.h"
 
 static const char *const type_name = "lumap.scope";
 
@@ -17,6 +18,8 @@ static void new_slot(lua_State *L, int slot) {
 
 lumap_scope *lumap_scope_push(lua_State *L, bool writes) {
   lumap_scope *scope;
+  /* Tried out here, where nobody holds anything that an error would lose. */
+  lumap_layout_ask(L);
   if (luaL_newmetatable(L, type_name)) {
     lua_pushcfunction(L, collect);
     lua_setfield(L, -2, "__gc");

@@ -141,6 +141,9 @@ static bool headers_equal(const lumap_table *one, const lumap_table *other) {
   a.array = b.array;
   a.nodes = b.nodes;
   a.free_top = b.free_top;
+#if LUMAP_VM_IS_LUAJIT
+  a.gap = b.gap;
+#endif
   return memcmp(&a, &b, sizeof a) == 0;
 }
 
@@ -222,42 +225,68 @@ static bool fits(lua_State *L, bool *makes) {
 
 /* ---- what a state keeps of it ------------------------------------------------------------------------------- */
 
-void lumap_layout_open(lua_State *L) {
-  bool was_running = lumap_collector_stop(L), makes, known = sizeof(void *) == 8 && fits(L, &makes);
+void lumap_layout_trust(lua_State *L, lumap_layout_known known) {
   size_t count;
   lumap_slot *slots;
-  lumap_collector_restore(L, was_running);
-  if (!known) return;
+  if (known == LUMAP_LAYOUT_UNKNOWN) return;
   lua_createtable(L, LUMAP_SCRATCH_SLOTS, 0);
   slots = lumap_table_list(lua_topointer(L, -1), &count);
   if (count == LUMAP_SCRATCH_SLOTS) {
-    lumap_slot_set_boolean(&slots[LUMAP_SCRATCH_MAKES], makes);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &scratch_key);
+    lumap_slot_set_boolean(&slots[LUMAP_SCRATCH_MAKES], known == LUMAP_LAYOUT_MAKES);
   } else {
     lua_pop(L, 1);
+    lua_pushboolean(L, 0);
   }
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &scratch_key);
+}
+
+static int try_out(lua_State *L) {
+  bool makes = false;
+  if (sizeof(void *) == 8 && fits(L, &makes)) {
+    lumap_layout_trust(L, makes ? LUMAP_LAYOUT_MAKES : LUMAP_LAYOUT_FITS);
+  } else {
+    lua_pushboolean(L, 0);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &scratch_key);
+  }
+  return 0;
 }
 
 lumap_slot *lumap_layout_push(lua_State *L) {
   size_t count;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &scratch_key);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    /* A collection in the midst of it would mark what must look fresh. */
+    lua_pushcfunction(L, try_out);
+    if (lumap_pcall_at_rest(L, 0, 0) != 0) lua_error(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &scratch_key);
+  }
   return lua_istable(L, -1) ? lumap_table_list(lua_topointer(L, -1), &count) : NULL;
+}
+
+lumap_layout_known lumap_layout_ask(lua_State *L) {
+  const lumap_slot *scratch = lumap_layout_push(L);
+  lumap_layout_known known = LUMAP_LAYOUT_UNKNOWN;
+  if (scratch) {
+    bool makes = lumap_slot_kind_of(&scratch[LUMAP_SCRATCH_MAKES]) == LUMAP_SLOT_TRUE;
+    known = makes ? LUMAP_LAYOUT_MAKES : LUMAP_LAYOUT_FITS;
+  }
+  lua_pop(L, 1);
+  return known;
 }
 
 bool lumap_layout_use(lua_State *L, bool wanted) {
   const void *from = wanted ? &spare_key : &scratch_key, *to = wanted ? &scratch_key : &spare_key;
-  bool used;
+  lumap_layout_ask(L);
   lua_rawgetp(L, LUA_REGISTRYINDEX, from);
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-  } else {
+  if (lua_istable(L, -1)) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, to);
-    lua_pushnil(L);
+    lua_pushboolean(L, 0);
     lua_rawsetp(L, LUA_REGISTRYINDEX, from);
+  } else {
+    lua_pop(L, 1);
   }
-  used = lumap_layout_push(L) != NULL;
-  lua_pop(L, 1);
-  return used;
+  return lumap_layout_ask(L) != LUMAP_LAYOUT_UNKNOWN;
 }
 
 /* ---- keys --------------------------------------------------------------------------------------------------- */

@@ -2,14 +2,14 @@
  *
  * layout.h - tables and strings where they lie in the VM's memory, for loops that the C API makes several times slower.
  *
- * Neither VM publishes these layouts, so nothing here is taken on trust: a state tries them out when it is opened
- * (lumap_layout_open), and where they are not found as written here lumap_layout_push gives NULL and the caller goes
- * through the C API. Known: LuaJIT 2.1 with 64-bit references, PUC Lua 5.4.
+ * Neither VM publishes these layouts, so nothing here is taken on trust: a state tries them out when they are needed
+ * first, or another state of the same process has, and where they are not found as written here lumap_layout_push gives
+ * NULL and the caller goes through the C API. Known: LuaJIT 2.1 with 64-bit references, PUC Lua 5.4.
  *
  * Rules for the caller, which the C API would keep for him:
  *   - Nothing here keeps an object alive, and any Lua code that runs may resize a table: read the pointers anew after.
  *   - Strings and tables are stored only while the collector rests and lumap_table_is_fresh: no write barrier is run.
- *   - Nothing here raises, and nothing allocates but lumap_layout_open.
+ *   - Nothing here raises or allocates, but what tries the layout out, and lumap_layout_trust.
  */
 #ifndef LUMAP_LUA_LAYOUT_H
 #define LUMAP_LUA_LAYOUT_H
@@ -45,6 +45,7 @@ typedef struct lumap_table {
   void *gc_next;
   uint8_t marked, kind, absent; /* absent: metamethods that are known not to be there, a bit each */
   int8_t colocated;
+  uint32_t gap;      /* nobody writes to it */
   lumap_slot *array; /* [0] is key 0 */
   void *gc_list;
   struct lumap_table *metatable;
@@ -467,14 +468,22 @@ static inline bool lumap_double_is_integer(double number, int64_t *integer) {
 #endif
 }
 
-/* Tries the layout out on this state and keeps the answer with it: once, when the state is opened. [-0, +0] */
-void lumap_layout_open(lua_State *L);
+/* What a state has found out: nothing yet, or another layout; that this is the layout; and that tables can be made
+ * (maker.h), too. */
+typedef enum lumap_layout_known { LUMAP_LAYOUT_UNKNOWN, LUMAP_LAYOUT_FITS, LUMAP_LAYOUT_MAKES } lumap_layout_known;
+
+/* What this state knows; tries the layout out, once. May raise for want of memory. [-0, +0] */
+lumap_layout_known lumap_layout_ask(lua_State *L);
+
+/* Takes over what another state of this process has found out, before this one has asked. [-0, +0] */
+void lumap_layout_trust(lua_State *L, lumap_layout_known known);
 
 /* Slots of the scratch table: one to be used, and whether tables can be made (maker.h). */
 enum { LUMAP_SCRATCH, LUMAP_SCRATCH_MAKES, LUMAP_SCRATCH_SLOTS };
 
 /* Pushes the state's scratch table, whose first slot is returned; NULL, and nil pushed, where the layout is not known
- * or has been turned off. The table stays where it is as long as the state. [-0, +1] */
+ * or has been turned off. The table stays where it is as long as the state. The first call tries the layout out. May
+ * raise for want of memory then. [-0, +1] */
 lumap_slot *lumap_layout_push(lua_State *L);
 
 /* Pushes the value of a slot. `scratch` is what lumap_layout_push gave, its table at stack index `index`. [-0, +1] */

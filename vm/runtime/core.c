@@ -12,13 +12,20 @@ void lumap_core_set(lua_State *L, const luaL_Reg *functions) {
   }
 }
 
+static int count_of(const luaL_Reg *functions) {
+  int count = 0;
+  while (functions[count].name)
+    count++;
+  return count;
+}
+
 void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction collect) {
   luaL_newmetatable(L, name);
   lua_pushstring(L, name);
   lua_setfield(L, -2, "__name");
   lua_pushcfunction(L, collect);
   lua_setfield(L, -2, "__gc");
-  lua_newtable(L);
+  lua_createtable(L, 0, count_of(methods));
   lumap_core_set(L, methods);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

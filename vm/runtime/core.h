@@ -19,7 +19,7 @@ void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, l
 void lumap_core_open_system(lua_State *L);
 /* encode, decode, check, register, scope: codec.h as Lua functions */
 void lumap_core_open_codec(lua_State *L);
-/* pool, and its methods; the methods of jobs */
+/* pool, which makes its methods, and those of jobs, when it is called first */
 void lumap_core_open_pool(lua_State *L);
 void lumap_core_open_job(lua_State *L);
 /* buffer, buffer_classes and what maps over buffers need; counter, counter_class; channel, channel_class */

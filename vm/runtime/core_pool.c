@@ -3,6 +3,7 @@
  * core_pool.c - pools as userdata. What runs on them are jobs (core_job.c).
  */
 #include "codec/codec.h"
+#include "lua/layout.h"
 #include "lua/machine_code.h"
 #include "pool/pool.h"
 #include "runtime/core.h"
@@ -108,54 +109,6 @@ static int pool_share(lua_State *L) {
   return 0;
 }
 
-/* pool(backend, workers, init or nil, memory_limit or nil, max_tasks or nil) -> pool */
-static int core_pool(lua_State *L) {
-  lumap_runtime *runtime = lumap_runtime_get(L);
-  lumap_error error = {LUMAP_E_OK, ""};
-  lumap_pool_options options = {
-      .backend = lumap_core_find_backend(luaL_checkstring(L, 1)),
-      .executor = runtime->executor,
-      .host = runtime,
-      .memories = runtime->memories,
-      .stop_signal = runtime->stop_signal,
-      .worker_count = (int)luaL_checkinteger(L, 2),
-  };
-  uint64_t memory_limit = (uint64_t)luaL_optnumber(L, 4, 0);
-  lumap_bytes *setup;
-  pool_object *self;
-  lua_settop(L, 5);
-  if (!options.backend) return luaL_error(L, "there is no back-end '%s' in this build", lua_tostring(L, 1));
-  check_depth(L, runtime, options.backend);
-  if (options.backend == &lumap_backend_process) {
-    if (!runtime->program)
-      return luaL_error(L,
-                        "cannot start process workers: no worker program was found; set it when the runtime is opened");
-    options.program = runtime->program;
-  }
-  if (runtime->cpu_count == 0) runtime->cpu_count = lumap_cpu_count("");
-  options.cpu_count = runtime->cpu_count;
-  if (runtime->stop_signal && !runtime->knows_machine_code) {
-    runtime->machine_code_place = lumap_machine_code_place();
-    runtime->knows_machine_code = true;
-  }
-  luaL_newmetatable(L, "lumap.setup");
-  lua_pushcfunction(L, collect_setup);
-  lua_setfield(L, -2, "__gc");
-  lua_pop(L, 1);
-  setup = lumap_new_object(L, sizeof *setup, 0, "lumap.setup");
-  write_setup(L, runtime, setup, 3, memory_limit);
-  self = lumap_new_object(L, sizeof *self, 0, pool_type);
-  if (options.backend->copies) {
-    options.executor = runtime->copy_executor;
-    options.host = prepare_copies(L, runtime, self);
-  }
-  lumap_bytes_move(&options.setup, setup);
-  self->pool = lumap_pool_open(&options, &error);
-  if (self->pool) return 1;
-  lumap_bytes_deinit(&options.setup);
-  return lumap_error_raise(L, &error);
-}
-
 static int pool_close(lua_State *L) {
   lumap_pool_close(check_pool(L));
   return 0;
@@ -202,8 +155,8 @@ static int pool_job(lua_State *L) {
   return lumap_core_push_job(L, check_pool(L), lua_toboolean(L, 2));
 }
 
-void lumap_core_open_pool(lua_State *L) {
-  static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
+/* The classes of pools and jobs, of which most workers' states have none. */
+static void need_classes(lua_State *L) {
   static const luaL_Reg methods[] = {
       {"close", pool_close}, {"terminate", pool_terminate},
       {"join", pool_join},   {"is_idle", pool_is_idle},
@@ -211,6 +164,65 @@ void lumap_core_open_pool(lua_State *L) {
       {"state", pool_state}, {"is_closed", pool_is_closed},
       {"job", pool_job},     {NULL, NULL},
   };
-  lumap_core_class(L, pool_type, methods, pool_collect);
+  luaL_getmetatable(L, pool_type);
+  if (lua_isnil(L, -1)) {
+    lumap_core_open_job(L);
+    lumap_core_class(L, pool_type, methods, pool_collect);
+  }
+  lua_pop(L, 1);
+}
+
+/* pool(backend, workers, init or nil, memory_limit or nil, max_tasks or nil) -> pool */
+static int core_pool(lua_State *L) {
+  lumap_runtime *runtime = lumap_runtime_get(L);
+  lumap_error error = {LUMAP_E_OK, ""};
+  lumap_pool_options options = {
+      .backend = lumap_core_find_backend(luaL_checkstring(L, 1)),
+      .executor = runtime->executor,
+      .host = runtime,
+      .memories = runtime->memories,
+      .stop_signal = runtime->stop_signal,
+      .worker_count = (int)luaL_checkinteger(L, 2),
+  };
+  uint64_t memory_limit = (uint64_t)luaL_optnumber(L, 4, 0);
+  lumap_bytes *setup;
+  pool_object *self;
+  lua_settop(L, 5);
+  need_classes(L);
+  if (!options.backend) return luaL_error(L, "there is no back-end '%s' in this build", lua_tostring(L, 1));
+  check_depth(L, runtime, options.backend);
+  if (options.backend == &lumap_backend_process) {
+    if (!runtime->program)
+      return luaL_error(L,
+                        "cannot start process workers: no worker program was found; set it when the runtime is opened");
+    options.program = runtime->program;
+  }
+  if (runtime->cpu_count == 0) runtime->cpu_count = lumap_cpu_count("");
+  options.cpu_count = runtime->cpu_count;
+  if (runtime->stop_signal && !runtime->knows_machine_code) {
+    runtime->machine_code_place = lumap_machine_code_place();
+    runtime->knows_machine_code = true;
+  }
+  atomic_store(&runtime->layout, lumap_layout_ask(L));
+  luaL_newmetatable(L, "lumap.setup");
+  lua_pushcfunction(L, collect_setup);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
+  setup = lumap_new_object(L, sizeof *setup, 0, "lumap.setup");
+  write_setup(L, runtime, setup, 3, memory_limit);
+  self = lumap_new_object(L, sizeof *self, 0, pool_type);
+  if (options.backend->copies) {
+    options.executor = runtime->copy_executor;
+    options.host = prepare_copies(L, runtime, self);
+  }
+  lumap_bytes_move(&options.setup, setup);
+  self->pool = lumap_pool_open(&options, &error);
+  if (self->pool) return 1;
+  lumap_bytes_deinit(&options.setup);
+  return lumap_error_raise(L, &error);
+}
+
+void lumap_core_open_pool(lua_State *L) {
+  static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
   lumap_core_set(L, functions);
 }

@@ -40,6 +40,9 @@ static void require_global(lua_State *L, const char *name) {
   lua_setglobal(L, name);
 }
 
+/* As many as lumap.core has, or a few more: a table that grows costs twice as much. */
+enum { MANY_FUNCTIONS = 60 };
+
 /* The state is open, with the standard libraries. */
 static int furnish(lua_State *L) {
   lumap_runtime *runtime = lua_touserdata(L, 1);
@@ -53,14 +56,13 @@ static int furnish(lua_State *L) {
     lumap_core_open_output(L);
     lumap_core_open_load(L);
   }
-  lumap_layout_open(L);
+  lumap_layout_trust(L, atomic_load(&runtime->layout));
   lumap_collector_pace(L);
   lumap_push_loaded(L);
-  lua_newtable(L);
+  lua_createtable(L, 0, MANY_FUNCTIONS);
   lumap_core_open_system(L);
   lumap_core_open_codec(L);
   lumap_core_open_pool(L);
-  lumap_core_open_job(L);
   lumap_core_open_buffer(L);
   lumap_core_open_counter(L);
   lumap_core_open_channel(L);
@@ -101,6 +103,7 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   runtime->self = options->self;
   runtime->worker_count = options->worker_count;
   runtime->stop_signal = options->stop_signal;
+  atomic_init(&runtime->layout, options->layout);
   runtime->ignore_environment = options->state.ignore_environment;
   if (options->backend && !(runtime->backend = strdup(options->backend))) goto no_memory;
   if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;

@@ -57,6 +57,7 @@ typedef struct lumap_runtime {
   /* Any thread. */
   lumap_event event; /* something happened that the state's thread may wait for */
   atomic_bool interrupted;
+  atomic_int layout;                     /* lumap_layout_known: what was found out for the states of this process */
   _Atomic(struct lumap_runtime *) inner; /* the serial worker's that runs a task on this runtime's thread now */
 } lumap_runtime;
 
@@ -73,6 +74,7 @@ typedef struct lumap_runtime_options {
   lumap_memories *memories;      /* kept; NULL: a set of its own */
   uint64_t memory_limit;         /* see lumap_runtime_limit; 0: none */
   bool stop_signal;
+  int layout; /* as the runtime's */
 } lumap_runtime_options;
 
 /* What a worker that is a copy of the process finds: the host of its executor. */

@@ -147,6 +147,9 @@ typedef struct preparing {
   bool in_host; /* os.exit must not end the process */
 } preparing;
 
+/* As many as worker.lua gets, or a few more. */
+enum { MANY_FUNCTIONS = 31 };
+
 static int take_reference(lua_State *L, const char *field) {
   lua_getfield(L, -1, field);
   return luaL_ref(L, LUA_REGISTRYINDEX);
@@ -171,7 +174,7 @@ static int prepare(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "parallel.worker");
   lua_call(L, 1, 1);
-  lua_newtable(L);
+  lua_createtable(L, 0, MANY_FUNCTIONS);
   lumap_task_api_open(L);
   lumap_loops_open(L);
   lumap_recall_open(L);
@@ -230,6 +233,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
   options.memories = parent ? parent->memories : NULL;
+  options.layout = parent ? atomic_load(&parent->layout) : 0;
   self->items_left = parts.max_tasks ? parts.max_tasks : UINT64_MAX;
   self->machine_code_place = parent ? parent->machine_code_place : 0;
   self->runtime = lumap_runtime_open(&options, error);
