@@ -18,6 +18,7 @@
 
 #include "alloc/limit.h"
 #include "alloc/pages.h"
+#include "os/os.h"
 
 enum {
   /* Classes of blocks: one for each multiple of UNIT up to FINE_MOST, then eight for each doubling. */
@@ -29,6 +30,7 @@ enum {
   SMALL_MOST = 1 << SMALL_BITS,
   CLASS_COUNT = FINE_COUNT + (SMALL_BITS - FINE_BITS) * 8,
   NURSERY_SIZE = 256 * 1024, /* with the heap itself */
+  SURELY_USED = 80 * 1024,   /* of the nursery: no state that is open has less */
 };
 #define SPAN_SIZE ((size_t)64 * 1024)
 
@@ -277,6 +279,7 @@ lumap_heap *lumap_heap_open(void) {
   lumap_pages pages = {0};
   lumap_heap *heap = lumap_pages_take(&pages, NURSERY_SIZE);
   if (!heap) return NULL;
+  lumap_memory_prepare(heap, SURELY_USED);
   /* Fresh memory is zeroed. */
   heap->pages = pages;
   lumap_heap_limit(heap, 0, NULL, NULL);

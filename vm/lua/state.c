@@ -6,12 +6,15 @@
 
 static const char environment_key;
 
+/* Somewhat more than either VM has. */
+enum { MANY_GLOBALS = 60 };
+
 /* Made by the first embedded module that is loaded. One that replaces `type` later breaks only itself. */
 void lumap_push_first_globals(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &environment_key);
   if (!lua_isnil(L, -1)) return;
   lua_pop(L, 1);
-  lua_newtable(L);
+  lua_createtable(L, 0, MANY_GLOBALS);
   lumap_push_globals(L);
   lua_pushnil(L);
   while (lua_next(L, -2)) {

@@ -119,6 +119,9 @@ void *lumap_memory_map(size_t size, bool huge);
 void lumap_memory_unmap(void *memory, size_t size);
 /* Changes the size of what was mapped as `huge`. It may move, but is not copied. NULL: cannot, nothing has changed. */
 void *lumap_memory_remap(void *memory, size_t old_size, size_t new_size);
+/* All of these whole pages will be written to at once: to have them from the system together costs less than one by
+ * one. Advice: where it is not taken nothing is lost. */
+void lumap_memory_prepare(void *memory, size_t size);
 /* Gives whole pages back to the system; they stay mapped and read as zeros. */
 void lumap_memory_discard(void *memory, size_t size);
 

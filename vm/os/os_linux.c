@@ -429,6 +429,15 @@ void *lumap_memory_remap(void *memory, size_t old_size, size_t new_size) {
   return NULL;
 }
 
+void lumap_memory_prepare(void *memory, size_t size) {
+#ifdef MADV_POPULATE_WRITE
+  madvise(memory, size, MADV_POPULATE_WRITE);
+#else
+  (void)memory;
+  (void)size;
+#endif
+}
+
 void lumap_memory_discard(void *memory, size_t size) {
   madvise(memory, size, MADV_DONTNEED);
 }
