@@ -98,7 +98,8 @@ static void join_waiting(lumap_pool *pool, lumap_worker *worker) {
   pool->warmest = worker;
 }
 
-/* Under the lock. */
+/* Under the lock. Where it can be helped bells are rung after it was released: it takes as long as many tasks, and who
+   is woken comes for the lock. */
 static void ring(lumap_pool *pool, lumap_worker *worker) {
   if (!worker || !worker->waits) return;
   leave_waiting(pool, worker);
@@ -109,6 +110,13 @@ static void ring_all(lumap_pool *pool) {
   while (pool->warmest)
     ring(pool, pool->warmest);
   lumap_event_signal(&pool->drained);
+}
+
+/* Under the lock: the worker that came last, which waits no longer and is to be rung. NULL: nobody waits. */
+static lumap_worker *call_warmest(lumap_pool *pool) {
+  lumap_worker *worker = pool->warmest;
+  if (worker) leave_waiting(pool, worker);
+  return worker;
 }
 
 /* Under the lock: are there processors for `more` threads beside those that work or spin already? */
@@ -143,9 +151,11 @@ static void wake(lumap_pool *pool) {
   if (pool->crew.backend->wake && !pool->joined) pool->crew.backend->wake(&pool->crew);
 }
 
-/* Under the lock: hands a task to its job. Returns the task when nobody waits for it any more: the caller frees it. */
-static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
+/* Under the lock: hands a task to its job. Returns the task when nobody waits for it any more: the caller frees it.
+   `*event`, unless NULL, is to be signalled. */
+static lumap_task *deliver(lumap_pool *pool, lumap_task *task, lumap_event **event) {
   lumap_job *job = job_of(task);
+  *event = NULL;
   pool->active--;
   pool->abandoned += task->given_up;
   if (pool->active == 0 && pool->closed) ring_all(pool);
@@ -155,8 +165,7 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task) {
   job->unfinished--;
   if (job->unfinished > job->wake_below && task->outcome == LUMAP_OUTCOME_DONE && task->done == task->count)
     return NULL;
-  /* Under the lock, so that the job cannot be closed, and its event freed, in between. */
-  lumap_event_signal(job->event);
+  *event = job->event;
   return NULL;
 }
 
@@ -183,26 +192,32 @@ static void lift_cut(lumap_worker *worker, const lumap_call *call) {
 
 static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_pool *pool = self;
+  lumap_event *event;
   lumap_task *orphan;
   pthread_mutex_lock(&pool->lock);
   if (job_of(task)->was_cut) lift_cut(worker, task->call);
-  orphan = deliver(pool, task);
+  orphan = deliver(pool, task, &event);
   pthread_mutex_unlock(&pool->lock);
+  if (event) lumap_event_signal(event);
   lumap_task_free(orphan);
 }
 
 static void pool_give_back(void *self, lumap_task *task) {
   lumap_pool *pool = self;
   lumap_task *orphan = NULL;
+  lumap_event *event = NULL;
+  lumap_worker *called = NULL;
   pthread_mutex_lock(&pool->lock);
   if (pool->terminated || task->first >= atomic_load(&task->call->stop_from)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
-    orphan = deliver(pool, task);
+    orphan = deliver(pool, task, &event);
   } else {
     lumap_list_push_front(&pool->queue, &task->link);
-    ring(pool, pool->warmest);
+    called = call_warmest(pool);
   }
   pthread_mutex_unlock(&pool->lock);
+  if (event) lumap_event_signal(event);
+  if (called) lumap_event_signal(&called->bell);
   lumap_task_free(orphan);
   wake(pool);
 }
@@ -313,12 +328,14 @@ static void cancel_queued(lumap_pool *pool, const lumap_job *job, uint64_t from,
   lumap_list kept = {NULL, NULL};
   for (lumap_link *link; (link = lumap_list_pop(&pool->queue)) != NULL;) {
     lumap_task *task = task_of(link);
+    lumap_event *event;
     if (job && (job_of(task) != job || task->first < from)) {
       lumap_list_push(&kept, link);
       continue;
     }
     task->outcome = LUMAP_OUTCOME_CANCELLED;
-    if (deliver(pool, task)) lumap_list_push(orphans, link);
+    if (deliver(pool, task, &event)) lumap_list_push(orphans, link);
+    if (event) lumap_event_signal(event);
   }
   pool->queue = kept;
 }
@@ -457,7 +474,7 @@ void lumap_job_recycle(lumap_job *job, lumap_task *task) {
 lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
   lumap_pool *pool = job->pool;
   lumap_status status = LUMAP_E_OK;
-  bool awaited = false;
+  lumap_worker *called = NULL;
   task->log_needed = job->call.log_count;
   pthread_mutex_lock(&pool->lock);
   if (pool->closed) {
@@ -466,13 +483,15 @@ lumap_status lumap_job_submit(lumap_job *job, lumap_task *task) {
     pool->active++;
     job->unfinished++;
     lumap_list_push(&pool->queue, &task->link);
-    awaited = pool->warmest != NULL;
-    ring(pool, pool->warmest);
+    called = call_warmest(pool);
   }
   pthread_mutex_unlock(&pool->lock);
   if (status != LUMAP_E_OK) return status;
   job->outstanding++;
-  if (!awaited && pool->crew.backend->recruit) pool->crew.backend->recruit(&pool->crew, 1);
+  if (called)
+    lumap_event_signal(&called->bell);
+  else if (pool->crew.backend->recruit)
+    pool->crew.backend->recruit(&pool->crew, 1);
   wake(pool);
   return LUMAP_E_OK;
 }
@@ -574,11 +593,13 @@ void lumap_job_close(lumap_job *job) {
     end->call_id = job->call.id;
     ends++;
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
-    ring(pool, &pool->crew.workers[i]);
+    leave_waiting(pool, &pool->crew.workers[i]);
   }
   idle = pool->active == 0;
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
+  for (int i = 0; i < pool->crew.worker_count && ends > 0; i++)
+    if (job->met[i]) lumap_event_signal(&pool->crew.workers[i].bell);
   if (idle && !has_workers_that_rest(pool)) lumap_spares_trim(&pool->spares, idle_spare_bytes);
   wake(pool);
   /* Where workers run only when somebody asks for results, nobody will ask for the end of a call. Mailboxes come before

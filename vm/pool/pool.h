@@ -81,7 +81,7 @@ bool lumap_pool_attend(lumap_pool *pool, uint64_t deadline_ns);
 /* Is there a processor to spare for the caller to spin on, while it waits for results? */
 bool lumap_pool_may_spin(lumap_pool *pool);
 
-/* A new job, whose `event` is signalled by finished tasks and must outlive it. NULL without memory. */
+/* A new job, whose `event` is signalled by finished tasks and must outlive the pool's workers. NULL without memory. */
 lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event);
 
 /* A task for items of this job, or NULL without memory. */
