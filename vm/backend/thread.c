@@ -3,8 +3,9 @@
  * thread.c - the back-end whose workers are threads of this process.
  *
  * Each worker is one thread that waits in the feed, runs what it gets and gives it back. The first one is started with
- * the crew, the others when there is work that nobody waits for: so the workers that are up run items while more are
- * made, and a crew has no more threads than it had tasks at a time. A thread cannot be killed: how what runs there is
+ * the crew, and makes its state while the caller prepares a call; the others are started when there is work that nobody
+ * waits for: so the workers that are up run items while more are made, and a crew has no more threads than it had tasks
+ * at a time. A thread cannot be killed: how what runs there is
  * ended, and what giving a thread up means, is in ward.h. A guard (guard.h) times items and ends those that are over
  * their time or whose call is cancelled; stop() does the same work itself.
  *
@@ -37,6 +38,8 @@ typedef struct thread_worker {
   /* Fixed before the thread runs. */
   thread_crew *crew;
   unsigned long thread;
+
+  bool is_first; /* it came with the crew, ahead of all work */
 
   bool started; /* the crew's lock */
 
@@ -97,6 +100,13 @@ static void leave_place(thread_crew *own) {
   if (atomic_fetch_sub(&own->present, 1) == 1) lumap_event_signal(&own->settled);
 }
 
+/* False: the thread was given up. */
+static bool open_state(thread_worker *me) {
+  lumap_ward_begin(&me->ward, NULL);
+  lumap_ward_open(&me->ward);
+  return settle(me);
+}
+
 static bool close_state(thread_worker *me) {
   lumap_ward_begin(&me->ward, NULL);
   lumap_seat_close(&me->ward.seat);
@@ -147,7 +157,7 @@ static void *worker_body(void *argument) {
   thread_crew *own = me->crew;
   lumap_feed feed = own->feed;
   lumap_task *task;
-  bool given_up = false;
+  bool given_up = me->is_first && !open_state(me);
   while (!given_up && (task = feed.take(feed.self, me->ward.worker, true)))
     given_up = !serve(me, task);
   if (given_up)
@@ -174,6 +184,7 @@ static thread_worker *make_worker(thread_crew *own, int i) {
   worker->ward.stop_signal = own->stop_signal;
   worker->ward.is_own_thread = true;
   worker->crew = own;
+  worker->is_first = atomic_load(&own->manned) == 0;
   worker->started = false;
   worker->older = atomic_load(&own->newest);
   while (!atomic_compare_exchange_weak(&own->newest, &worker->older, worker))

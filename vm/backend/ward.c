@@ -109,7 +109,7 @@ void lumap_ward_begin(lumap_ward *ward, lumap_task *task) {
 
 /* A state is made with the help of the host's memory, which may go once the ward was given up: the lock orders the two.
  * What fails is tried again by the seat, which tells the task. */
-static void open_seat(lumap_ward *ward) {
+void lumap_ward_open(lumap_ward *ward) {
   lumap_error unheard = {0};
   if (ward->seat.self || lumap_seat_open(&ward->seat, &unheard) != LUMAP_E_OK) return;
   pthread_mutex_lock(&ward->lock);
@@ -118,7 +118,7 @@ static void open_seat(lumap_ward *ward) {
 
 bool lumap_ward_run(lumap_ward *ward, lumap_task *task) {
   bool usable;
-  open_seat(ward);
+  lumap_ward_open(ward);
   /* The handler runs on this very thread: the fences stop the compiler, and that is enough. */
   ward->outer = innermost;
   atomic_signal_fence(memory_order_seq_cst);

@@ -76,6 +76,8 @@ void lumap_ward_deinit(lumap_ward *ward);
 
 /* From here to settle the ward is busy, with `task` or (NULL) with its state. */
 void lumap_ward_begin(lumap_ward *ward, lumap_task *task);
+/* Makes the state if there is none, ahead of the first task. If that fails the task tries again, and hears of it. */
+void lumap_ward_open(lumap_ward *ward);
 /* Runs the task that it is busy with. As lumap_seat_run. */
 bool lumap_ward_run(lumap_ward *ward, lumap_task *task);
 /* Ends what begin began; a task whose run was doomed gets the outcome that follows. False: the ward was given up
