@@ -255,11 +255,19 @@ static __attribute__((noinline)) void *take_counted(lumap_heap *heap, size_t siz
   return block;
 }
 
+/* The current source of the class has no block: most blocks of a state that is being opened come this way. */
+static void *take_unsourced(lumap_heap *heap, unsigned class, size_t total) {
+  void *block = take_elsewhere(heap, class);
+  if (block) heap->limit.used = total;
+  return block;
+}
+
 /* The common ways call nothing, so that they need save no registers: a block from the current source, and one given
    back that makes its span neither empty nor more than full. */
 void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_size) {
   lumap_heap *heap = data;
   size_t total = heap->limit.used + new_size;
+  unsigned class;
   if (block) {
     if (new_size > 0) return resize(heap, block, old_size, new_size);
     if (heap->abandoned) return NULL;
@@ -267,8 +275,9 @@ void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_s
     return give(heap, block, old_size);
   }
   if (new_size - 1 >= SMALL_MOST || total > heap->limit.checked) return take_counted(heap, new_size);
-  block = take_from(heap->current[class_of(new_size)]);
-  if (!block) return take_counted(heap, new_size);
+  class = class_of(new_size);
+  block = take_from(heap->current[class]);
+  if (!block) return take_unsourced(heap, class, total);
   heap->limit.used = total;
   return block;
 }
