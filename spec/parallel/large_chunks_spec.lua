@@ -73,4 +73,24 @@ backends.each(function(with)
       assert.same({ "encode", COUNT - 1 }, { failure.kind, failure.index })
     end)
   end)
+
+  it("of numbers are not so many at a time that they fill the caches", function()
+    local pool, numbers = parallel.pool(with()), {}
+    for i = 1, 1000000 do
+      numbers[i] = i
+    end
+    local most, sum = 0, 0
+    for i, number in pool:imap(math.abs, numbers) do
+      sum = sum + number
+      if i % 1000 == 0 then
+        local stats = pool:stats()
+        most = math.max(most, stats.bytes_sent - stats.bytes_received)
+      end
+    end
+    assert.equal(1000000 * 1000001 / 2, sum)
+    -- Half a megabyte a worker, the chunk that is handed out, and what is no number.
+    assert.is_true(most <= 2 * 2 ^ 19 + 2 ^ 18, most)
+    pool:close()
+    pool:join()
+  end)
 end)

@@ -17,10 +17,12 @@ local Error = require "parallel.error"
 
 -- Chunks a worker has: one that it runs and one that waits for it, so that it never waits for the caller. On a busy
 -- machine the caller gets its turn late: of chunks that take little, as many as take QUEUED_SECONDS, but not more than
--- MOST_AHEAD, wait in the pool's queue.
+-- MOST_AHEAD, wait in the pool's queue. But not more than QUEUED_BYTES a worker: what waits shall still lie in the
+-- cache when its turn comes, and so shall its memory when that is used again.
 local CHUNKS_AHEAD = 2
 local MOST_AHEAD = 16
 local QUEUED_SECONDS = 0.02
+local QUEUED_BYTES = 2 ^ 19
 -- When chunks whose size was taken on trust, from earlier calls or for a bundle, give nothing for so long, their items
 -- are unlike those before them.
 local SURPRISE_SECONDS = 0.005
@@ -67,7 +69,7 @@ local function new_call()
     errors = false, error = false, error_at = false, failed = 0, done = 0,
     lost = false, lost_told = 0,
     chunk = false, patience = false, known = false, trusts = false, size = false, observe = false, growing = false,
-    chunk_seconds = false, low = false, was_cut = false,
+    chunk_seconds = false, chunk_bytes = 0, low = false, was_cut = false,
     supplying = false, ended = false, closed = false, finished = false, source_error = false,
   }
 end
@@ -240,6 +242,7 @@ function Call:send(first, n, again)
       if sent > (self.chunk or 1) and (self.trusts or self.chunk) then
         self.bold[first], self.bold_count = true, self.bold_count + 1
       end
+      self:note_size(submitted)
       self.counts.bytes_sent = self.counts.bytes_sent + submitted
     end
   end
@@ -278,16 +281,30 @@ function Call:send_items()
   return sent > 0
 end
 
---- Learns from a chunk that took `busy` seconds how large the next ones shall be, and how many shall wait.
-function Call:learn(items, busy)
+--- How many chunks may be under way, after what is known of the last ones.
+function Call:set_window()
+  local waiting = math.min(MOST_AHEAD, QUEUED_SECONDS / math.max(self.chunk_seconds, 1e-9),
+    QUEUED_BYTES / math.max(self.chunk_bytes, 1))
+  if self.growing then waiting = CHUNKS_AHEAD end
+  self.window = self.pool.workers * math.max(CHUNKS_AHEAD, waiting)
+  if not self.hands_out then self:doze() end
+end
+
+--- A chunk of so many bytes was sent. If that is more than before, fewer of them shall wait.
+function Call:note_size(bytes)
+  local grows = bytes > self.chunk_bytes and self.chunk_seconds
+  self.chunk_bytes = bytes
+  if grows then self:set_window() end
+end
+
+--- Learns from a chunk that took `busy` seconds, and whose results are so many bytes, how large the next ones shall be,
+--- and how many shall wait.
+function Call:learn(items, busy, bytes)
   self.observe(items, busy)
   if self.window == math.huge then return end
-  local mean = self.chunk_seconds and (self.chunk_seconds + busy) / 2 or busy
-  self.chunk_seconds = mean
-  local waiting = math.max(CHUNKS_AHEAD, math.min(MOST_AHEAD, QUEUED_SECONDS / math.max(mean, 1e-9)))
-  if self.growing then waiting = CHUNKS_AHEAD end
-  self.window = self.pool.workers * waiting
-  if not self.hands_out then self:doze() end
+  self.chunk_seconds = self.chunk_seconds and (self.chunk_seconds + busy) / 2 or busy
+  self.chunk_bytes = math.max(self.chunk_bytes, bytes)
+  self:set_window()
 end
 
 --- With many chunks waiting there is no need to wake up for each that is done.
@@ -428,7 +445,7 @@ function Call:receive(place, seconds, how)
       local values = done
       -- A fold gives one value for all its items.
       if self.merges then done = count end
-      self:learn(done, busy)
+      self:learn(done, busy, bytes)
       if self:settle_results(place, first, done, worker, count) then return first, done, worker, values end
     end
     self:settle(outcome, first, count, worker)
