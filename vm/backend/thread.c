@@ -4,10 +4,12 @@
  *
  * Each worker is one thread that waits in the feed, runs what it gets and gives it back. The first one is started with
  * the crew, and makes its state while the caller prepares a call; the others are started when there is work that nobody
- * waits for: so the workers that are up run items while more are made, and a crew has no more threads than it had tasks
- * at a time. A thread cannot be killed: how what runs there is
- * ended, and what giving a thread up means, is in ward.h. A guard (guard.h) times items and ends those that are over
- * their time or whose call is cancelled; stop() does the same work itself.
+ * waits for. Each makes its state before it takes its first task: so the workers that are up run items while more are
+ * made, and no task waits for a state. A crew has no more threads than it had tasks at a time.
+ *
+ * A thread cannot be killed: how what runs there is ended, and what giving a thread up means, is in ward.h. A guard
+ * (guard.h) times items and ends those that are over their time or whose call is cancelled; stop() does the same work
+ * itself.
  *
  * A thread that was given up is replaced by another one, with a ward of its own. What the old one may still touch is
  * counted: it holds a reference on the feed (and so on the pool and its workers) and one on the crew's own memory here:
@@ -38,8 +40,6 @@ typedef struct thread_worker {
   /* Fixed before the thread runs. */
   thread_crew *crew;
   unsigned long thread;
-
-  bool is_first; /* it came with the crew, ahead of all work */
 
   bool started; /* the crew's lock */
 
@@ -157,7 +157,7 @@ static void *worker_body(void *argument) {
   thread_crew *own = me->crew;
   lumap_feed feed = own->feed;
   lumap_task *task;
-  bool given_up = me->is_first && !open_state(me);
+  bool given_up = !open_state(me);
   while (!given_up && (task = feed.take(feed.self, me->ward.worker, true)))
     given_up = !serve(me, task);
   if (given_up)
@@ -184,7 +184,6 @@ static thread_worker *make_worker(thread_crew *own, int i) {
   worker->ward.stop_signal = own->stop_signal;
   worker->ward.is_own_thread = true;
   worker->crew = own;
-  worker->is_first = atomic_load(&own->manned) == 0;
   worker->started = false;
   worker->older = atomic_load(&own->newest);
   while (!atomic_compare_exchange_weak(&own->newest, &worker->older, worker))
