@@ -72,6 +72,14 @@ static reading get_text(lumap_decoder *d, cursor *from, size_t left, const lumap
   return store_string(d->L, table, slot);
 }
 
+/* Without a branch for each width, which nobody could foretell. Eight bytes are there in any case. */
+static inline int64_t integer_of_width(cursor at, unsigned width) {
+  unsigned unused = 64 - 8 * width;
+  uint64_t bits;
+  memcpy(&bits, at, sizeof bits);
+  return (int64_t)(bits << unused) >> unused;
+}
+
 /* Reads the next value straight into `slot` of a fresh table if it is of a kind that needs no more than that; a string
    may come to lie on top instead. Else reads nothing. What is amiss is left to the common way, which tells about it. */
 ALWAYS_INLINE reading get_simple(lumap_decoder *d, cursor *from, cursor end, const lumap_table *table,
@@ -80,8 +88,6 @@ ALWAYS_INLINE reading get_simple(lumap_decoder *d, cursor *from, cursor end, con
   size_t left = (size_t)(end - at), size, room;
   const lumap_slot *text;
   double number;
-  int16_t i16;
-  int32_t i32;
   unsigned tag = *at;
   if (tag >= LUMAP_TAG_FIXINT) {
     *from = at + 1;
@@ -96,25 +102,18 @@ ALWAYS_INLINE reading get_simple(lumap_decoder *d, cursor *from, cursor end, con
     return store_string(d->L, table, slot);
   }
   if (left < 9) return NOT_READ;
+  if (tag - LUMAP_TAG_I8 <= LUMAP_TAG_I64 - LUMAP_TAG_I8) {
+    unsigned width = 1u << (tag - LUMAP_TAG_I8);
+    *from = at + 1 + width;
+    if (lumap_slot_put_integer(slot, integer_of_width(at + 1, width))) return STORED;
+    *from = at;
+    return NOT_READ;
+  }
   switch (tag) {
   case LUMAP_TAG_FALSE:
   case LUMAP_TAG_TRUE:
     *from = at + 1;
     lumap_slot_set_boolean(slot, tag == LUMAP_TAG_TRUE);
-    return STORED;
-  case LUMAP_TAG_I8:
-    *from = at + 2;
-    lumap_slot_put_integer(slot, (int8_t)at[1]);
-    return STORED;
-  case LUMAP_TAG_I16:
-    *from = at + 3;
-    memcpy(&i16, at + 1, sizeof i16);
-    lumap_slot_put_integer(slot, i16);
-    return STORED;
-  case LUMAP_TAG_I32:
-    *from = at + 5;
-    memcpy(&i32, at + 1, sizeof i32);
-    lumap_slot_put_integer(slot, i32);
     return STORED;
   case LUMAP_TAG_F64:
     *from = at + 9;
