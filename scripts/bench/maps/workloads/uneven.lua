@@ -55,7 +55,7 @@ local function case(name, payload, items, chunk)
   return {
     name = name,
     payload = payload,
-    size = 50000,
+    size = 100000,
     quick = 1000,
     figures = function()
       return { { key = "seconds", unit = "ms", factor = 1e3 }, { key = "busy", unit = "% busy", factor = 100 } }
