@@ -319,7 +319,7 @@ describe("a deadline", function()
           parallel.sleep(60)
         end
         return i
-      end, parallel.range(1, 9), { backend = backend, workers = 1, into = results, deadline = 1, chunk = 9,
+      end, parallel.range(1, 9), { backend = backend, workers = 1, into = results, deadline = 2, chunk = 9,
         errors = "collect" })
       assert.is_true(gates.is_open(gate))
       assert.same({ 1, 2, 3, 4, -1, -1, -1, -1, -1 }, numbers(results))

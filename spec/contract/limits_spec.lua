@@ -411,6 +411,25 @@ if stops_loops then
   end)
 
   backends.each(function(with)
+    around(with, "and retries:", function(pool)
+      it("an item that is run again has all of its time again", function()
+        local path = journal.new()
+        local function slow_at_last(x)
+          journal.add(path, "begun")
+          if #journal.lines(path) == 1 then
+            while true do
+            end
+          end
+          parallel.sleep(0.2)
+          return x * x
+        end
+        assert.same({ 49, n = 1 }, pool():map(slow_at_last, { 7 }, { timeout = 2 * LIMIT, retries = 1 }))
+        journal.remove(path)
+      end)
+    end)
+  end, backends.all)
+
+  backends.each(function(with)
     around(with, "and a deadline", function(pool)
       it("what was done before it is there", function()
         assert_works(pool())

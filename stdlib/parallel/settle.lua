@@ -5,8 +5,9 @@
 
 local core = require "lumap.core"
 
--- After a deadline what is running is waited for as long as this: a chunk that ends between two items has results.
-local DEADLINE_GRACE = 0.1
+-- After a deadline what is running is waited for as long as this, which is long for a busy machine, too: a chunk that
+-- ends has results, and of one that is given up nobody knows how far it came.
+local DEADLINE_GRACE = 0.5
 
 -- The kinds of failures that chunks without results tell of.
 local KINDS = { died = "died", memory = "memory", start = "init", overtime = "timeout" }

@@ -55,6 +55,7 @@ static void reset_life(lumap_offspring *child) {
   lumap_frame_forget(&child->reader);
   lumap_frame_recycle(&child->reader);
   child->held = child->turn = child->shown = child->results = child->log_count = child->ended_turn = 0;
+  child->item_watch = (lumap_watch){0}; /* turns begin anew, so what was seen could be taken for the same item */
   child->kill_ns = 0;
   child->husk = NULL;
   child->last_task_ns = UINT64_MAX;
