@@ -115,3 +115,59 @@ backends.each_size(function(_, backend, workers)
     end)
   end
 end, backends.all)
+
+-- Ctrl-C while the caller does not wait but makes chunks, after some items have begun: in our own code, and in a source
+-- of items, where a pcall may catch it.
+local AMIDST = [[
+  local gates = require "spec.support.gates"
+  local own = require("spec.support.processes").own()
+  local where, backend = arg[1], arg[2]
+  local options = { backend = backend, workers = 1, chunk = 1 }
+  local function root_of_nine()
+    return parallel.map(math.sqrt, { 1, 4, 9 }, options)[3]
+  end
+  assert(root_of_nine() == 3)
+  local begun = gates.new()
+  local function press()
+    gates.await(begun)
+    io.popen("kill -INT " .. own):close()
+  end
+  local n = 0
+  local function source()
+    n = n + 1
+    if n == 2 then
+      if where == "ours" then
+        if jit then jit.off() end
+        debug.sethook(function()
+          if not debug.getinfo(2, "S").source:find("^=%[lumap%]/parallel/") then return end
+          debug.sethook()
+          press()
+        end, "", 1)
+      elseif where == "caught" then
+        pcall(press)
+      else
+        press()
+      end
+    end
+    return n
+  end
+  local ok, reason = pcall(parallel.map, function()
+    gates.open(begun)
+    while true do end
+  end, source, options)
+  gates.remove(begun)
+  print(ok, tostring(reason):find("interrupted!", 1, true) ~= nil, root_of_nine() == 3)
+]]
+
+for _, backend in ipairs(backends.concurrent) do
+  for _, where in ipairs({ "ours", "source", "caught" }) do
+    it(("Ctrl-C while chunks are made ends a call on the %s back-end: %s"):format(backend, where), function()
+      local folder = interpreter.make_folder()
+      local code = folder .. "/code.lua"
+      interpreter.write_file(code, AMIDST)
+      local result = interpreter.run({ code, where, backend }, { seconds = 50 })
+      interpreter.remove_folder(folder)
+      assert.same({ stdout = "false\ttrue\ttrue\n", stderr = "", code = 0 }, result)
+    end)
+  end
+end

@@ -364,7 +364,10 @@ function Call:try_supply()
   self.source_error = { slow }
   if self.hands_out or self.async then return false end
   self.job:cancel()
-  while self.job:collect() ~= "empty" do end
+  repeat
+    local outcome = self.job:collect()
+    if outcome == "interrupted" then self:interrupt() end
+  until outcome == "empty"
   self:close()
   error(slow, 0)
 end

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char environment_key;
 
@@ -48,6 +49,11 @@ static int load_embedded(lua_State *L) {
   lua_insert(L, 1);
   if (lua_pcall(L, 1, 1, 0) != 0) return fail_to_load(L, module->name);
   return 1;
+}
+
+bool lumap_is_embedded(const char *source) {
+  static const char mark[] = "=[lumap]/"; /* scripts/dev/embed.c */
+  return strncmp(source, mark, sizeof mark - 1) == 0;
 }
 
 static void preload_embedded(lua_State *L) {

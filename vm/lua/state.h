@@ -22,6 +22,9 @@ typedef struct lumap_embedded_module {
 extern const lumap_embedded_module lumap_embedded_modules[];
 extern const int lumap_embedded_module_count;
 
+/* Is that the `source` of lua_Debug for a function of an embedded module? Any thread. */
+bool lumap_is_embedded(const char *source);
+
 typedef struct lumap_state_options {
   lua_Alloc allocator; /* NULL: the VM's own */
   void *allocator_data;

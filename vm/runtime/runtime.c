@@ -202,8 +202,28 @@ static void raise_interrupted(lua_State *L, lua_Debug *info) {
   lua_error(L);
 }
 
+/* Finds the next Lua function from `level` on; false: there is none. */
+static bool find_lua_function(lua_State *L, int *level, lua_Debug *info) {
+  while (lua_getstack(L, *level, info) && lua_getinfo(L, "S", info)) {
+    ++*level;
+    if (info->what[0] != 'C') return true;
+  }
+  return false;
+}
+
+/* An error in Lua code of stdlib/, or in a C function that it has called, would leave a call behind whose items go on.
+   There the hook stays: whoever waits for a call's chunks takes the interrupt and ends it (job_collect), and other code
+   of ours is soon left. Code of the user that ours has called, a source of items, gets the error, and the call ends at
+   its next wait. */
 static void hook_main(lua_State *L, lua_Debug *info) {
   lumap_runtime *runtime = lumap_runtime_get(L);
+  lua_Debug function;
+  int level = 0;
+  if (find_lua_function(L, &level, &function)) {
+    if (lumap_is_embedded(function.source)) return;
+    while (find_lua_function(L, &level, &function))
+      if (lumap_is_embedded(function.source)) raise_interrupted(L, info);
+  }
   if (runtime) atomic_store(&runtime->interrupted, false);
   raise_interrupted(L, info);
 }
