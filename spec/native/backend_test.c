@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "backend/offspring.h"
@@ -74,14 +75,21 @@ static bool has_children(void) {
 
 static int descriptors_before, threads_before;
 
-static void *nothing(void *argument) {
-  return argument;
+static void *note_number(void *number) {
+  *(long *)number = syscall(SYS_gettid);
+  return NULL;
 }
 
-/* After a first thread: with it a sanitizer starts one of its own. */
+/* After a first thread: with it a sanitizer starts one of its own. One that was joined is counted until the kernel has
+   put it away. */
 static void take_census(void) {
   unsigned long thread;
-  if (lumap_thread_start(&thread, nothing, NULL, 0, NULL) == LUMAP_E_OK) pthread_join((pthread_t)thread, NULL);
+  long number = 0;
+  char path[64];
+  if (lumap_thread_start(&thread, note_number, &number, 0, NULL) == LUMAP_E_OK) pthread_join((pthread_t)thread, NULL);
+  snprintf(path, sizeof path, "/proc/self/task/%ld", number);
+  while (access(path, F_OK) == 0)
+    sched_yield();
   descriptors_before = count_entries("/proc/self/fd");
   threads_before = count_entries("/proc/self/task");
 }
