@@ -153,6 +153,7 @@ local AMIDST = [[
   end
   local ok, reason = pcall(parallel.map, function()
     gates.open(begun)
+    if os.getenv("LUMAP_SPEC_PRESET") == "tsan" then parallel.sleep(1000) end -- signals do not reach loops there
     while true do end
   end, source, options)
   gates.remove(begun)
