@@ -321,26 +321,40 @@ backends.each_size(function(with, _, workers)
     end)
 
     it("workers that are killed at any time lose no more than the item that they run", function()
-      -- Large results, so that many of the kills come while one is on its way.
-      local function result_and_kill(i, later, killed)
-        local wait = "n=0; while test $n -lt %d; do n=$((n + 1)); done"
-        os.execute(("( %s; kill -9 $PPID; : >%s ) &"):format(wait:format(later), killed))
+      -- Large results, so that many of the kills come while one is on its way. Who kills is nobody's child, and knows
+      -- of an item by what that wrote as its first act: one that was killed before has told nobody to kill it.
+      local told, finished = gates.new(), gates.new()
+      os.execute(([[
+        mkfifo %s
+        (
+          while read pid later && test $pid != none; do
+            ( n=0; while test $n -lt $later; do n=$((n + 1)); done; kill -9 $pid 2>/dev/null ) &
+          done <%s
+          wait
+          : >%s
+        ) &
+      ]]):format(told, told, finished))
+      local function tell(...)
+        local file = assert(io.open(told, "w"))
+        file:write(table.concat({ ... }, " "), "\n")
+        file:close()
+      end
+      local teller = assert(io.open(told, "w"))
+      local list = pool():map(function(i)
+        tell(processes.own(), i * 700)
         return (("%d "):format(i)):rep(1024 * 1024)
-      end
-      local arguments = {}
+      end, parallel.range(1, 12), { errors = "collect", chunk = 1 })
       for i = 1, 12 do
-        arguments[i] = { i, i * 700, gates.new() }
-      end
-      local list = pool():starmap(result_and_kill, arguments, { errors = "collect", chunk = 1 })
-      for i, argument in ipairs(arguments) do
         if list[i] == nil then
           assert_died(list.errors[i], i, SIGKILL)
         else
           assert.is_true(list[i] == (("%d "):format(i)):rep(1024 * 1024))
         end
-        gates.await(argument[3])
-        gates.remove(argument[3])
       end
+      tell("none")
+      teller:close()
+      gates.await(finished)
+      gates.remove(told, finished)
       assert_works(pool())
     end)
 

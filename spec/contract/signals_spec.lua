@@ -116,6 +116,36 @@ backends.each_size(function(_, backend, workers)
   end
 end, backends.all)
 
+-- Ctrl-C some microseconds after an item has begun a loop: while that is interpreted, compiled, or entered.
+local EARLY = [[
+  local ok, reason = pcall(parallel.map, function(microseconds)
+    local ffi = require("ffi")
+    ffi.cdef [=[
+      typedef struct { int64_t value; int signo, notify; char rest[48]; } lumap_spec_sigevent;
+      typedef struct { long every_s, every_ns, first_s, first_ns; } lumap_spec_itimerspec;
+      int timer_create(int clock, lumap_spec_sigevent *event, void **timer);
+      int timer_settime(void *timer, int flags, const lumap_spec_itimerspec *times, void *old);
+    ]=]
+    local event, timer = ffi.new("lumap_spec_sigevent"), ffi.new("void *[1]")
+    event.signo = 2
+    assert(ffi.C.timer_create(1, event, timer) == 0)
+    local times = ffi.new("lumap_spec_itimerspec", { first_ns = microseconds * 1000 + 1 })
+    assert(ffi.C.timer_settime(timer[0], 0, times, nil) == 0)
+    while true do end
+  end, { %d }, { backend = "serial" })
+  print(ok, tostring(reason):find("interrupted!", 1, true) ~= nil)
+]]
+
+-- Only there are loops compiled; and the sanitizer delivers signals late.
+if jit and interpreter.preset ~= "tsan" then
+  for microseconds = 0, 40, 5 do
+    it("Ctrl-C ends an endless item on the serial back-end, microseconds after its begin: " .. microseconds, function()
+      local result = interpreter.run_code(EARLY:format(microseconds), { seconds = 30 })
+      assert.same({ stdout = "false\ttrue\n", stderr = "", code = 0 }, result)
+    end)
+  end
+end
+
 -- Ctrl-C while the caller does not wait but makes chunks, after some items have begun: in our own code, and in a source
 -- of items, where a pcall may catch it.
 local AMIDST = [[

@@ -13,6 +13,7 @@ enum {
   FIRST_PAUSE_MS = 1,     /* between two signals; doubled each time */
   LONGEST_PAUSE_MS = 64,
   GIVE_UP_MS = 2000,
+  ALARM_MS = 4, /* between two signals that the thread sends itself */
 };
 /* A state that is closed runs finalizers, which no signal ends. */
 enum { CLOSING_MS = 10000 };
@@ -130,6 +131,16 @@ bool lumap_ward_run(lumap_ward *ward, lumap_task *task) {
   return usable;
 }
 
+/* The outermost one, whose end is the end of all: its alarm is stopped there. */
+void lumap_ward_insist(void) {
+  lumap_ward *ward = innermost;
+  while (ward && ward->outer)
+    ward = ward->outer;
+  if (!ward || !claim_signal(ward->stop_signal)) return;
+  atomic_store(&ward->doomed, atomic_load(&ward->run));
+  lumap_alarm_start(&ward->alarm, ward->stop_signal, ALARM_MS * NS_PER_MS);
+}
+
 /* Under the lock: what became of a task whose run was doomed. An item that was over its time has failed, even if it
  * ended by itself before it was ended. */
 static void judge(const lumap_ward *ward, lumap_task *task) {
@@ -153,6 +164,7 @@ static void lift_stop(lumap_ward *ward) {
 
 bool lumap_ward_settle(lumap_ward *ward) {
   bool given_up;
+  lumap_alarm_stop(&ward->alarm);
   pthread_mutex_lock(&ward->lock);
   /* END, by which a worker forgets a call, has no items and holds no call. */
   if (ward->task && ward->task->kind != LUMAP_TASK_END && ward->doom != LUMAP_DOOM_NONE) {

@@ -48,6 +48,7 @@ typedef struct lumap_ward {
   bool is_own_thread; /* the thread is there for the ward alone, and can be given up */
   lumap_seat seat;
   struct lumap_ward *outer; /* whose item we run within, on this thread */
+  lumap_alarm alarm;        /* set while its thread itself has what runs ended */
 
   /* Atomic: the handler looks at them. */
   _Atomic uint32_t run;    /* number of the run, another one each time; 0: none */
@@ -83,6 +84,11 @@ bool lumap_ward_run(lumap_ward *ward, lumap_task *task);
 /* Ends what begin began; a task whose run was doomed gets the outcome that follows. False: the ward was given up
  * meanwhile, and the task is the thread's own. */
 bool lumap_ward_settle(lumap_ward *ward);
+
+/* In a signal handler on a thread of wards: what runs there gets the stop signal again and again until it has ended,
+ * as a single one may come where it is lost: in a C function that goes on in machine code. Without a ward, or a signal
+ * that is allowed, nothing. */
+void lumap_ward_insist(void);
 
 /* ---- any thread ---- */
 

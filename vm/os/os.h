@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "base/status.h"
 
@@ -92,6 +93,18 @@ lumap_status lumap_thread_start(unsigned long *thread, void *(*body)(void *), vo
 uintptr_t lumap_context_pc(const void *context);
 /* Gives the thread the signal mask that it had when the signal came. For a handler that does not return. */
 void lumap_context_restore_mask(const void *context);
+
+/* A signal that comes again and again. Zero-initialised is ready. */
+typedef struct lumap_alarm {
+  timer_t timer;
+  bool is_set;
+} lumap_alarm;
+
+/* The calling thread gets `signal` every `interval_ns` from now on. Safe in signal handlers. False: the system gives no
+ * timer. An alarm that is set already stays as it is. */
+bool lumap_alarm_start(lumap_alarm *alarm, int signal, uint64_t interval_ns);
+/* No more of them are sent; one may still be on its way. By the thread that started it. */
+void lumap_alarm_stop(lumap_alarm *alarm);
 
 /* Bytes of memory that this process may use: of the machine with its swap, or of its control group if that is less.
  * `root` as for lumap_cpu_count. */

@@ -151,6 +151,31 @@ void lumap_context_restore_mask(const void *context) {
   pthread_sigmask(SIG_SETMASK, &((const ucontext_t *)context)->uc_sigmask, NULL);
 }
 
+/* ---- a signal that comes again ---- */
+
+/* Older C libraries do not name the field. */
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+/* POSIX does not promise that timer_create may be called in handlers. With SIGEV_THREAD_ID it is the system call alone
+ * in glibc and musl. */
+bool lumap_alarm_start(lumap_alarm *alarm, int signal, uint64_t interval_ns) {
+  struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = signal};
+  struct timespec interval = {(time_t)(interval_ns / NS_PER_SECOND), (long)(interval_ns % NS_PER_SECOND)};
+  struct itimerspec times = {interval, interval};
+  if (alarm->is_set) return true;
+  event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+  if (timer_create(CLOCK_MONOTONIC, &event, &alarm->timer)) return false;
+  alarm->is_set = true;
+  return timer_settime(alarm->timer, 0, &times, NULL) == 0;
+}
+
+void lumap_alarm_stop(lumap_alarm *alarm) {
+  if (alarm->is_set) timer_delete(alarm->timer);
+  alarm->is_set = false;
+}
+
 /* ---- counting CPUs ---- */
 
 /* The calling thread's mask, because the threads and processes that it starts will inherit it. */

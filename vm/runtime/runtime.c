@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/ward.h"
 #include "codec/additions.h"
 #include "codec/cdata.h"
 #include "codec/names.h"
@@ -243,6 +244,7 @@ void lumap_runtime_interrupt(lumap_runtime *runtime) {
 void lumap_runtime_interrupt_here(lumap_runtime *runtime, const void *context) {
   lumap_runtime *inner = atomic_load(&runtime->inner), *next;
   lumap_runtime_interrupt(runtime);
+  if (inner) lumap_ward_insist();
   for (; inner; inner = next) {
     next = atomic_load(&inner->inner);
     runtime->executor->interrupt(inner->self, next ? NULL : context);
