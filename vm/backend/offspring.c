@@ -47,17 +47,17 @@ static void reset_life(lumap_offspring *child) {
   child->process = 0;
   child->watch = child->channel = -1;
   child->deadline_ns = LUMAP_FOREVER;
-  child->ready = child->deaf = child->hello_due = child->wants_write = child->stopped = child->writing = false;
+  child->ready = child->deaf = child->wants_write = child->stopped = false;
   child->cause[0] = '\0';
   child->last_words = (lumap_error){0};
   child->reader.got = 0;
   child->reader.whole = false;
   lumap_frame_forget(&child->reader);
   lumap_frame_recycle(&child->reader);
-  child->held = child->turn = child->shown = child->results = child->log_count = child->ended_turn = 0;
+  lumap_outbox_reset(&child->outbox);
+  child->results = child->ended_turn = 0;
   child->item_watch = (lumap_watch){0}; /* turns begin anew, so what was seen could be taken for the same item */
   child->kill_ns = 0;
-  child->husk = NULL;
   child->last_task_ns = UINT64_MAX;
   child->generation++;
 }
@@ -91,42 +91,16 @@ void lumap_offspring_close(lumap_offspring *child) {
   lumap_shared_memory_close(child->worker->control, sizeof(lumap_control), child->control_memory);
   child->worker->control = NULL;
   lumap_frame_reader_deinit(&child->reader);
-  free(child->logs);
+  lumap_outbox_deinit(&child->outbox);
   child->worker = NULL;
 }
 
 bool lumap_offspring_may_take(const lumap_offspring *child, uint32_t held) {
-  return child->state <= LUMAP_CHILD_SERVING && child->held <= held;
+  return child->state <= LUMAP_CHILD_SERVING && child->outbox.held <= held;
 }
 
 uint32_t lumap_offspring_window(const lumap_offspring *child) {
   return child->last_task_ns < SHORT_TASK_NS ? LUMAP_PROCESS_WINDOW : 1;
-}
-
-/* ---- logs ---- */
-
-static lumap_offspring_log *find_log(lumap_offspring *child, uint32_t call_id) {
-  for (uint32_t i = child->log_count; i-- > 0;)
-    if (child->logs[i].call_id == call_id) return &child->logs[i];
-  return NULL;
-}
-
-static bool need_log(lumap_offspring *child, uint32_t call_id) {
-  if (find_log(child, call_id)) return true;
-  if (child->log_count == child->log_capacity) {
-    uint32_t capacity = child->log_capacity ? 2 * child->log_capacity : 8;
-    lumap_offspring_log *logs = realloc(child->logs, capacity * sizeof *logs);
-    if (!logs) return false;
-    child->logs = logs;
-    child->log_capacity = capacity;
-  }
-  child->logs[child->log_count++] = (lumap_offspring_log){.call_id = call_id};
-  return true;
-}
-
-static void drop_log(lumap_offspring *child, uint32_t call_id) {
-  lumap_offspring_log *log = find_log(child, call_id);
-  if (log) *log = child->logs[--child->log_count];
 }
 
 /* ---- death sentence ---- */
@@ -157,177 +131,28 @@ static void want_write(lumap_offspring *child, bool wanted) {
   epoll_ctl(child->poll, EPOLL_CTL_MOD, child->channel, &event);
 }
 
-static lumap_task *first_unsent(lumap_offspring *child) {
-  return child->unsent.first ? LUMAP_OWNER(child->unsent.first, lumap_task, link) : NULL;
-}
-
-static void begin_hello(lumap_offspring *child) {
-  const lumap_bytes *setup = child->crew->setup;
-  const char *identity = child->crew->executor->identity;
-  lumap_frame_head head = {.type = LUMAP_FRAME_HELLO, .number = child->worker->number};
-  lumap_frame_begin(&child->writer, &head, identity, setup);
-}
-
-/* The entry after the last one that was sent. It is there, and its link may be read: the caller appended it before it
- * handed a task over that needs it. */
-static lumap_log_entry *next_entry(const lumap_offspring_log *log, const lumap_task *task) {
-  return log->last ? log->last->next : task->call->log_first;
-}
-
-/* Begins the next frame; false when there is none. */
-static bool begin_frame(lumap_offspring *child) {
-  lumap_task *task = first_unsent(child);
-  lumap_offspring_log *log;
-  lumap_frame_head head = {0};
-  if (child->hello_due) {
-    begin_hello(child);
-  } else if (!task) {
-    return false;
-  } else if (task->kind == LUMAP_TASK_END) {
-    head.type = LUMAP_FRAME_END;
-    head.call_id = task->call_id;
-    lumap_frame_begin(&child->writer, &head, NULL, NULL);
-  } else if ((log = find_log(child, task->call_id))->sent < task->log_needed) {
-    lumap_log_entry *entry = next_entry(log, task);
-    child->shown = task->turn;
-    head.type = LUMAP_FRAME_LOG;
-    head.call_id = task->call_id;
-    head.number = (int32_t)task->turn;
-    head.first = log->sent;
-    lumap_frame_begin(&child->writer, &head, NULL, &entry->bytes);
-  } else {
-    child->shown = task->turn;
-    head = lumap_frame_of_task(LUMAP_FRAME_CHUNK, task);
-    head.number = (int32_t)task->turn;
-    lumap_frame_begin(&child->writer, &head, NULL, &task->payload);
-  }
-  child->writing = true;
-  return true;
-}
-
-static void drop_husk(lumap_offspring *child) {
-  lumap_list_pop(&child->unsent);
-  lumap_task_free(child->husk);
-  child->husk = NULL;
-}
-
-/* The frame that was begun is in the channel. */
-static void end_frame(lumap_offspring *child) {
-  lumap_task *task = first_unsent(child);
-  child->writing = false;
-  switch (child->writer.head.type) {
-  case LUMAP_FRAME_HELLO:
-    child->hello_due = false;
-    break;
-  case LUMAP_FRAME_LOG: {
-    lumap_offspring_log *log = find_log(child, task->call_id);
-    log->last = next_entry(log, task);
-    log->sent++;
-    break;
-  }
-  case LUMAP_FRAME_CHUNK:
-    if (task == child->husk) break;
-    lumap_list_pop(&child->unsent);
-    lumap_list_push(&child->sent, &task->link);
-    return;
-  default: /* LUMAP_FRAME_END */
-    lumap_list_pop(&child->unsent);
-    drop_log(child, task->call_id);
-    lumap_task_free(task);
-    return;
-  }
-  /* A husk has done its duty with the frame, whichever it was: the child needs no more of that task. */
-  if (task && task == child->husk) drop_husk(child);
-}
-
 static void send_some(lumap_offspring *child) {
   lumap_error error = {0};
-  for (int i = 0; i < STEPS_A_VISIT; i++) {
-    if (!child->writing && !begin_frame(child)) {
-      want_write(child, false);
-      return;
-    }
-    switch (lumap_frame_write(&child->writer, child->channel, &error)) {
-    case LUMAP_FRAME_WHOLE:
-      end_frame(child);
-      break;
-    case LUMAP_FRAME_PART:
-      break;
-    case LUMAP_FRAME_BLOCKED:
-      want_write(child, true);
-      return;
-    case LUMAP_FRAME_CLOSED:
-      condemn(child, NULL);
-      return;
-    default:
-      condemn(child, error.message);
-      return;
-    }
+  switch (lumap_outbox_write(&child->outbox, child->crew, child->worker, child->channel, STEPS_A_VISIT, &error)) {
+  case LUMAP_FRAME_WHOLE:
+    want_write(child, false);
+    break;
+  case LUMAP_FRAME_PART:
+  case LUMAP_FRAME_BLOCKED:
+    want_write(child, true);
+    break;
+  case LUMAP_FRAME_CLOSED:
+    condemn(child, NULL);
+    break;
+  default:
+    condemn(child, error.message);
   }
-  want_write(child, true);
-}
-
-/* ---- taking back ---- */
-
-static void unlink_task(lumap_list *list, lumap_task *task) {
-  lumap_link *next;
-  for (lumap_link *link = lumap_list_take(list); link; link = next) {
-    next = link->next;
-    if (link != &task->link) lumap_list_push(list, link);
-  }
-}
-
-static lumap_task *last_chunk(const lumap_list *list) {
-  lumap_task *last = NULL;
-  for (lumap_link *link = list->first; link; link = link->next) {
-    lumap_task *task = LUMAP_OWNER(link, lumap_task, link);
-    if (task->kind == LUMAP_TASK_CHUNK) last = task;
-  }
-  return last;
-}
-
-/* The writer is in a frame of the first unsent task, which goes: the frame's rest must follow, and what it borrows must
- * stay. The husk holds the call, and thus the log entry; the items go with the task, zeros do in their place. */
-static void leave_husk(lumap_offspring *child, lumap_task *husk) {
-  lumap_list_push_front(&child->unsent, &husk->link);
-  child->husk = husk;
-  if (child->writer.head.type == LUMAP_FRAME_CHUNK) lumap_frame_hollow(&child->writer);
-}
-
-/* The chunk that was given last, and the list that it is on. NULL: the child has none. */
-static lumap_task *newest_chunk(lumap_offspring *child, lumap_list **list) {
-  lumap_task *task = last_chunk(*list = &child->unsent);
-  return task && task != child->husk ? task : last_chunk(*list = &child->sent);
-}
-
-/* Takes that chunk back. NULL: it has begun. */
-static lumap_task *revoke_newest(lumap_offspring *child) {
-  lumap_task *husk = NULL;
-  lumap_list *list;
-  lumap_task *task = newest_chunk(child, &list);
-  bool half_sent;
-  if (!task) return NULL;
-  half_sent = list == &child->unsent && child->writing && child->shown == task->turn;
-  if (half_sent) {
-    husk = lumap_task_new(LUMAP_TASK_CHUNK, task->call);
-    if (!husk) return NULL;
-  }
-  /* Of what was given after the last one shown, the child sees no byte. */
-  if ((list == &child->sent || child->shown == task->turn) &&
-      !lumap_control_revoke(child->worker->control, task->turn)) {
-    lumap_task_free(husk);
-    return NULL;
-  }
-  unlink_task(list, task);
-  if (husk) leave_husk(child, husk);
-  child->held--;
-  return task;
 }
 
 lumap_task *lumap_offspring_revoke(lumap_offspring *child) {
   lumap_task *task;
-  if (child->state != LUMAP_CHILD_SERVING || child->held < 2) return NULL;
-  task = revoke_newest(child);
+  if (child->state != LUMAP_CHILD_SERVING || child->outbox.held < 2) return NULL;
+  task = lumap_outbox_revoke(&child->outbox, child->worker->control);
   if (task) child->last_task_ns = UINT64_MAX;
   return task;
 }
@@ -345,10 +170,10 @@ static bool check_result(const lumap_frame_head *head, const lumap_task *task, l
 }
 
 static bool take_result(lumap_offspring *child, lumap_error *error) {
-  lumap_task *task = child->sent.first ? LUMAP_OWNER(child->sent.first, lumap_task, link) : NULL;
+  lumap_task *task = lumap_outbox_awaited(&child->outbox);
   lumap_bytes items;
   if (!check_result(&child->reader.head, task, error)) return false;
-  lumap_list_pop(&child->sent);
+  lumap_outbox_take_answered(&child->outbox);
   lumap_frame_to_task(&child->reader, task);
   task->worker = child->worker->number;
   /* The items were kept until now, for whoever runs them again if the child dies. Their memory takes the next result.
@@ -357,7 +182,6 @@ static bool take_result(lumap_offspring *child, lumap_error *error) {
   task->payload = child->reader.payload;
   child->reader.payload = items;
   lumap_frame_recycle(&child->reader);
-  child->held--;
   child->results++;
   child->kill_ns = 0;
   child->barren = 0;
@@ -496,7 +320,7 @@ static lumap_status start(lumap_offspring *child, lumap_error *error) {
   }
   child->state = LUMAP_CHILD_STARTING;
   child->deadline_ns = after_ms(limit_ms);
-  child->hello_due = !copies;
+  child->outbox.hello_due = !copies;
   return LUMAP_E_OK;
 }
 
@@ -510,7 +334,7 @@ static void refuse(lumap_offspring *child, lumap_task *task, const lumap_error *
 
 bool lumap_offspring_give(lumap_offspring *child, lumap_task *task) {
   lumap_error error = {0};
-  if (task->kind == LUMAP_TASK_END && !find_log(child, task->call_id)) {
+  if (task->kind == LUMAP_TASK_END && !lumap_outbox_knows(&child->outbox, task->call_id)) {
     lumap_task_free(task);
     return true;
   }
@@ -518,20 +342,15 @@ bool lumap_offspring_give(lumap_offspring *child, lumap_task *task) {
     refuse(child, task, &error);
     return false;
   }
-  if (task->kind == LUMAP_TASK_CHUNK) {
-    if (task->payload.size > LUMAP_FRAME_LIMIT)
-      lumap_error_set(&error, LUMAP_E_PROTOCOL, "a payload of %zu bytes is longer than the limit of %llu",
-                      task->payload.size, (unsigned long long)LUMAP_FRAME_LIMIT);
-    else if (!need_log(child, task->call_id))
-      lumap_error_set(&error, LUMAP_E_NOMEM, "no memory");
-    if (error.status != LUMAP_E_OK) {
-      refuse(child, task, &error);
-      return true;
-    }
-    child->held++;
-    task->turn = ++child->turn;
+  if (task->payload.size > LUMAP_FRAME_LIMIT)
+    lumap_error_set(&error, LUMAP_E_PROTOCOL, "a payload of %zu bytes is longer than the limit of %llu",
+                    task->payload.size, (unsigned long long)LUMAP_FRAME_LIMIT);
+  else if (!lumap_outbox_add(&child->outbox, task))
+    lumap_error_set(&error, LUMAP_E_NOMEM, "no memory");
+  if (error.status != LUMAP_E_OK) {
+    refuse(child, task, &error);
+    return true;
   }
-  lumap_list_push(&child->unsent, &task->link);
   if (!child->wants_write && child->state != LUMAP_CHILD_DYING) send_some(child);
   return true;
 }
@@ -626,18 +445,7 @@ static void settle_other(lumap_offspring *child, lumap_task *task) {
 
 static void settle_tasks(lumap_offspring *child, int signal_number, int exit_code) {
   lumap_task *chunks[LUMAP_PROCESS_WINDOW];
-  int count = 0;
-  lumap_link *link;
-  if (child->husk) drop_husk(child);
-  while ((link = lumap_list_pop(&child->sent)))
-    chunks[count++] = LUMAP_OWNER(link, lumap_task, link);
-  while ((link = lumap_list_pop(&child->unsent))) {
-    lumap_task *task = LUMAP_OWNER(link, lumap_task, link);
-    if (task->kind == LUMAP_TASK_END)
-      lumap_task_free(task); /* with the child all that it kept is gone */
-    else
-      chunks[count++] = task;
-  }
+  int count = lumap_outbox_empty(&child->outbox, chunks);
   if (count && (child->ready || signal_number) && child->results == 0 && !child->ended_turn) child->barren++;
   /* What is given back last goes out first. */
   for (int i = count - 1; i > 0; i--)
@@ -694,22 +502,10 @@ static bool is_alive(const lumap_offspring *child) {
   return child->state == LUMAP_CHILD_STARTING || child->state == LUMAP_CHILD_SERVING;
 }
 
-/* The oldest chunk; NULL: none. */
-static lumap_task *oldest_chunk(const lumap_offspring *child) {
-  const lumap_list *lists[] = {&child->sent, &child->unsent};
-  for (int i = 0; i < 2; i++)
-    for (lumap_link *link = lists[i]->first; link; link = link->next) {
-      lumap_task *task = LUMAP_OWNER(link, lumap_task, link);
-      if (task->kind == LUMAP_TASK_CHUNK && task != child->husk) return task;
-    }
-  return NULL;
-}
-
 /* The chunk that the child runs. The state may be STARTING: the control block is faster than the frame that says READY.
  */
 static lumap_task *running_chunk(const lumap_offspring *child) {
-  lumap_task *task;
-  task = is_alive(child) ? oldest_chunk(child) : NULL;
+  lumap_task *task = is_alive(child) ? lumap_outbox_oldest(&child->outbox) : NULL;
   return task && lumap_control_begun(child->worker->control) == task->turn ? task : NULL;
 }
 
@@ -730,12 +526,11 @@ static void ask_to_stop(lumap_offspring *child, const lumap_task *task, uint64_t
 }
 
 void lumap_offspring_heed(lumap_offspring *child) {
-  lumap_list *list;
   lumap_task *task;
   uint64_t from;
   if (!is_alive(child)) return;
-  while ((task = newest_chunk(child, &list)) && task->first >= atomic_load(&task->call->stop_from)) {
-    task = revoke_newest(child);
+  while ((task = lumap_outbox_newest(&child->outbox)) && task->first >= atomic_load(&task->call->stop_from)) {
+    task = lumap_outbox_revoke(&child->outbox, child->worker->control);
     if (!task) break;
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     finish(child, task);
@@ -750,7 +545,7 @@ void lumap_offspring_heed(lumap_offspring *child) {
 
 /* Ends what is over its time; the next time to look. */
 static uint64_t watch_item(lumap_offspring *child, uint64_t now_ns) {
-  lumap_task *task = oldest_chunk(child);
+  lumap_task *task = lumap_outbox_oldest(&child->outbox);
   uint64_t index, next;
   if (!task || !is_alive(child) || !lumap_call_has_limits(task->call)) return LUMAP_FOREVER;
   /* Nothing tells when the child begins. */

@@ -38,6 +38,7 @@
 
 #include "backend/backend.h"
 #include "backend/frame.h"
+#include "backend/outbox.h"
 #include "backend/watch.h"
 
 /* The time limits of a child's life, in one place. */
@@ -56,13 +57,6 @@ typedef enum lumap_offspring_state {
   LUMAP_CHILD_DYING,
 } lumap_offspring_state;
 
-/* What the child has got of one call's log. */
-typedef struct lumap_offspring_log {
-  uint32_t call_id;
-  uint32_t sent;         /* entries */
-  lumap_log_entry *last; /* the last one of them; alive as long as the call has tasks */
-} lumap_offspring_log;
-
 typedef struct lumap_offspring {
   /* Fixed while the crew is open. */
   lumap_crew *crew;
@@ -79,27 +73,18 @@ typedef struct lumap_offspring {
   uint64_t deadline_ns; /* when lumap_offspring_check_time has something to do */
   bool ready;           /* READY came */
   bool deaf;            /* nothing more is read: end of file, or damage */
-  bool hello_due, wants_write, stopped;
+  bool wants_write, stopped;
   uint32_t ended_turn;    /* it was killed to end this task; 0: it was not */
   lumap_outcome ended_as; /* that task's outcome */
   uint64_t ended_index;   /* the item that was over its time */
   char cause[400];        /* why it was condemned, or what it said last; "": its end tells */
   lumap_error last_words;
   lumap_frame_reader reader;
-  lumap_frame_writer writer;
-  bool writing;           /* the writer is in a frame */
-  lumap_list unsent;      /* tasks on their way; the writer is at the first one (or at a log entry before it) */
-  lumap_list sent;        /* chunks whose results are awaited */
-  lumap_task *husk;       /* first of `unsent`, in the place of a task that was taken back in the middle of a frame */
-  uint32_t held;          /* chunks in both, but for the husk */
-  uint32_t turn;          /* of the chunk that was given last */
-  uint32_t shown;         /* turn of the last chunk of which a frame was begun */
+  lumap_outbox outbox;
   uint32_t results;       /* results that came */
   uint64_t last_task_ns;  /* how long its last task took; UINT64_MAX: none yet, or what it runs now is slow */
   lumap_watch item_watch; /* of the item that runs */
   uint64_t kill_ns;       /* when a task whose call is over its time is ended; 0: none is */
-  lumap_offspring_log *logs;
-  uint32_t log_count, log_capacity;
 
   /* Across lives. */
   uint32_t generation; /* tells events of this child from those of the one before */

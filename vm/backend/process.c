@@ -156,7 +156,7 @@ static bool is_over(const process_crew *own) {
 
 static bool holds_work(const process_crew *own) {
   for (int i = 0; i < own->count; i++)
-    if (own->children[i].held > 0 || !lumap_list_is_empty(&own->children[i].unsent)) return true;
+    if (!lumap_outbox_is_empty(&own->children[i].outbox)) return true;
   return false;
 }
 
