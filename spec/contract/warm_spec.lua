@@ -258,4 +258,18 @@ if jit then
       assert.same({ stdout = "false\n", stderr = "", code = 0 }, result)
     end)
   end)
+
+  backends.each(function(with)
+    it("workers take part in the barriers that cutting chunks short needs", function()
+      -- The system call membarrier and its command that tells what the process takes part in (Linux 6.3).
+      local number = ({ x64 = 324, arm64 = 283 })[jit.arch]
+      local function registrations()
+        local own = require("ffi")
+        own.cdef("long syscall(long number, ...);")
+        return tonumber(own.C.syscall(number, own.cast("long", 512), own.cast("long", 0), own.cast("long", 0)))
+      end
+      local told = number and parallel.map(registrations, { 1 }, with({ workers = 1 }))[1] or -1
+      assert.is_true(told == -1 or math.floor(told / 4) % 2 == 1, "registrations " .. told)
+    end)
+  end, backends.concurrent)
 end

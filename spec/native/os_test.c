@@ -13,7 +13,9 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -433,6 +435,31 @@ static void paths_of_program_and_code(void) {
   free(program), free(code), free(library);
 }
 
+/* What the kernel tells of this process: 1, it takes part in barriers, 0, it does not; -1: it tells nothing. */
+static int takes_part(void) {
+  enum { GET_REGISTRATIONS = 1 << 9, GLOBAL_EXPEDITED = 1 << 2 };
+  long registered = syscall(SYS_membarrier, GET_REGISTRATIONS, 0, 0);
+  return registered < 0 ? -1 : (registered & GLOBAL_EXPEDITED) != 0;
+}
+
+static void join_in_copy(void) {
+  int before = takes_part(), after;
+  lumap_memory_barrier_join();
+  after = takes_part();
+  _exit(before < 0 ? 2 : before == 0 && after == 1 ? 0 : 1);
+}
+
+static void process_takes_part_in_barriers(void) {
+  int status = 0;
+  pid_t child;
+  CHECK(lumap_process_fork(&child, NULL) == LUMAP_E_OK, "no process");
+  if (child == 0) join_in_copy();
+  CHECK(waitpid(child, &status, 0) == child, "no end");
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) != 1, "it does not");
+  CHECK(lumap_memory_barrier_all(), "no barrier");
+  CHECK(takes_part() != 0, "the caller does not");
+}
+
 int main(int argc, char **argv) {
 #define TEST(name)                                                                                                     \
   { #name, name }
@@ -459,6 +486,7 @@ int main(int argc, char **argv) {
       TEST(shared_memory_is_shared),
       TEST(channel_does_not_block_on_our_side),
       TEST(paths_of_program_and_code),
+      TEST(process_takes_part_in_barriers),
   };
   return check_run(tests, sizeof tests / sizeof *tests, 60, NULL, argc, argv);
 }

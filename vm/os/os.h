@@ -63,9 +63,12 @@ bool lumap_event_spin(lumap_event *event, uint32_t key, const lumap_patience *pa
 /* The wait is over: it lasted for so long, spinning and sleeping. */
 void lumap_patience_learn(lumap_patience *patience, uint64_t waited_ns);
 
-/* Each thread of every process that runs at this moment has a memory barrier before this returns; so nobody else needs
- * one. Takes milliseconds. False: the system cannot. */
+/* Each thread that runs at this moment, of every process that has said it takes part, has a memory barrier before this
+ * returns; so nobody else needs one. The caller's process takes part. Takes some ten microseconds; where the system is
+ * old, and once in a process that had several threads when it said so, milliseconds. False: the system cannot. */
 bool lumap_memory_barrier_all(void);
+/* This process takes part from now on. Best said while it has one thread; any number of times. */
+void lumap_memory_barrier_join(void);
 
 /* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
 lumap_status lumap_sleep_until(uint64_t deadline_ns);

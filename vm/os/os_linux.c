@@ -129,8 +129,22 @@ lumap_status lumap_event_wait_shared(lumap_event *event, uint32_t key, uint64_t 
   return wait_for_event(event, key, deadline_ns, 0);
 }
 
+/* To register is nothing while there is one thread, and when it was done before; else the kernel waits until all
+ * processors have been through its scheduler, as it does for each barrier of the old kind. */
+static bool join_barriers(void) {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+void lumap_memory_barrier_join(void) {
+  struct stat threads;
+  /* A folder's links: those of its own, and one for each folder in it. With more threads it is left to the first
+   * barrier, which may never be needed. */
+  if (stat("/proc/self/task", &threads) == 0 && threads.st_nlink <= 3) join_barriers();
+}
+
 bool lumap_memory_barrier_all(void) {
-  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+  int kind = join_barriers() ? MEMBARRIER_CMD_GLOBAL_EXPEDITED : MEMBARRIER_CMD_GLOBAL;
+  return syscall(SYS_membarrier, kind, 0, 0) == 0;
 }
 
 /* ---- signal handlers ---- */
