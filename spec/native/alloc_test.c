@@ -9,12 +9,6 @@
 
 #include "check.h"
 
-#ifdef LUMAP_SANITIZED
-enum { IS_CHECKED = 1 };
-#else
-enum { IS_CHECKED = 0 };
-#endif
-
 #define MEGABYTE ((size_t)1 << 20)
 
 static uint64_t next_random(uint64_t *state) {
@@ -156,7 +150,7 @@ static void trim_gives_back(void) {
   size_t before = resident_kb(), full, after;
   void *big;
   CHECK(heap, "no heap");
-  if (IS_CHECKED) { /* what is free is malloc's there */
+  if (CHECK_SANITIZED) { /* what is free is malloc's there */
     lumap_heap_close(heap);
     return;
   }

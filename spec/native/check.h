@@ -16,6 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
+/* In a build with a sanitizer, which makes what repeats or moves a lot ten times as long: do less of it there. */
+#ifdef LUMAP_SANITIZED
+enum { CHECK_SANITIZED = 1 };
+#else
+enum { CHECK_SANITIZED = 0 };
+#endif
+
 typedef struct check_test {
   const char *name;
   void (*body)(void);

@@ -221,15 +221,9 @@ static void verify(const char *operation, long left, bool done) {
   CHECK(lua_pcall(L, lua_gettop(L) - 1, 0, 0) == 0, "%s, %ld: %s", operation, left, lua_tostring(L, -1));
 }
 
-/* The sanitizer makes each step ten times as long. An odd stride: the collector takes turns. */
-#ifdef __SANITIZE_ADDRESS__
-enum { STRIDE = 3 };
-#else
-enum { STRIDE = 1 };
-#endif
-
 static void step_through(const char *operation) {
-  enum { MOST = 20000 };
+  /* Odd, so that the collector takes turns. */
+  enum { MOST = 20000, STRIDE = CHECK_SANITIZED ? 3 : 1 };
   for (int alone = 0; alone < 2; alone++) {
     long left = 0;
     for (bool enough = false; !enough; left += STRIDE) {

@@ -444,7 +444,7 @@ static int takes_part(void) {
 
 static void join_in_copy(void) {
   int before = takes_part(), after;
-  lumap_memory_barrier_join();
+  lumap_memory_barrier_join(true);
   after = takes_part();
   _exit(before < 0 ? 2 : before == 0 && after == 1 ? 0 : 1);
 }

@@ -230,7 +230,7 @@ static int serve(child *self) {
   lumap_frame_head greeting = {.type = LUMAP_FRAME_GREETING, .number = (int32_t)getpid()};
   lumap_error error = {0};
   bool good;
-  lumap_memory_barrier_join();
+  lumap_memory_barrier_join(true);
   good = send_frame(self, &greeting, NULL, NULL) && (self->seat.host || introduce(self, &error)) &&
          lumap_seat_open(&self->seat, &error) == LUMAP_E_OK && send_ready(self, &error);
   while (good) {

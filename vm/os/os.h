@@ -65,10 +65,11 @@ void lumap_patience_learn(lumap_patience *patience, uint64_t waited_ns);
 
 /* Each thread that runs at this moment, of every process that has said it takes part, has a memory barrier before this
  * returns; so nobody else needs one. The caller's process takes part. Takes some ten microseconds; where the system is
- * old, and once in a process that had several threads when it said so, milliseconds. False: the system cannot. */
+ * old, and once in a process that had several threads before it took part, milliseconds. False: the system cannot. */
 bool lumap_memory_barrier_all(void);
-/* This process takes part from now on. Best said while it has one thread; any number of times. */
-void lumap_memory_barrier_join(void);
+/* This process takes part from now on; unless it has several threads, which takes milliseconds, and is not `patient`.
+ * Any number of times. */
+void lumap_memory_barrier_join(bool patient);
 
 /* Sleeps until the deadline; LUMAP_E_INTERRUPTED when a signal handler ran. */
 lumap_status lumap_sleep_until(uint64_t deadline_ns);

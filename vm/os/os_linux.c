@@ -135,11 +135,10 @@ static bool join_barriers(void) {
   return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
-void lumap_memory_barrier_join(void) {
+void lumap_memory_barrier_join(bool patient) {
   struct stat threads;
-  /* A folder's links: those of its own, and one for each folder in it. With more threads it is left to the first
-   * barrier, which may never be needed. */
-  if (stat("/proc/self/task", &threads) == 0 && threads.st_nlink <= 3) join_barriers();
+  /* A folder's links: those of its own, and one for each folder in it. */
+  if (patient || (stat("/proc/self/task", &threads) == 0 && threads.st_nlink <= 3)) join_barriers();
 }
 
 bool lumap_memory_barrier_all(void) {

@@ -307,7 +307,7 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
     return NULL;
   }
   lumap_bytes_move(&pool->setup, &options->setup);
-  lumap_memory_barrier_join(); /* before there are threads */
+  lumap_memory_barrier_join(false); /* else the first barrier does, which may never be needed */
   if (options->backend->open(&pool->crew, error) != LUMAP_E_OK) {
     lumap_bytes_move(&options->setup, &pool->setup);
     pool_drop(pool);
