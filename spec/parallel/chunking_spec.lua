@@ -150,6 +150,17 @@ describe("'auto'", function()
     end
     assert.is_true(largest <= 64, largest)
   end)
+
+  it("begins small again after a surprise, but not the calls that follow", function()
+    local known = { largest = 0 }
+    local size, observe = chunking.new("auto", 2, nil, known)
+    observe(100, 100 * 0.00001)
+    known.largest = 1 -- as a call does that is cut short
+    assert.equal(8, (size(10000)))
+    observe(8, 8 * 0.00001)
+    size = chunking.new("auto", 2, nil, known)
+    assert.equal(200, (size(10000)))
+  end)
 end)
 
 describe("'guided' and a number", function()

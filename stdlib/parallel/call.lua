@@ -23,6 +23,8 @@ local CHUNKS_AHEAD = 2
 local MOST_AHEAD = 16
 local QUEUED_SECONDS = 0.02
 local QUEUED_BYTES = 2 ^ 19
+-- So much is stored in no time.
+local LITTLE_BYTES = 2 ^ 16
 -- When chunks whose size was taken on trust, from earlier calls or for a bundle, give nothing for so long, their items
 -- are unlike those before them.
 local SURPRISE_SECONDS = 0.005
@@ -70,6 +72,7 @@ local function new_call()
     lost = false, lost_told = 0,
     chunk = false, patience = false, known = false, trusts = false, size = false, observe = false, growing = false,
     chunk_seconds = false, chunk_bytes = 0, low = false, was_cut = false,
+    all_sent = false, result_bytes = 0,
     supplying = false, ended = false, closed = false, finished = false, source_error = false,
   }
 end
@@ -130,6 +133,10 @@ function Call.start(pool, spec)
   local in_place = (plan.into or plan.mode == "each") and not source.list and not source.lazy
   self.size, self.observe = chunking.new(chunks, pool.workers, in_place and chunking.MOST_IN_PLACE or nil, self.known,
     self:keeps_apart(opts))
+  if self.trusts and not unbounded then
+    self.chunk_seconds = self.size(source.count) * self.known.seconds_an_item
+    self:set_window()
+  end
   if opts.timeout or opts.deadline then self.job:limits(opts.timeout, opts.deadline) end
   self.counts = pool:know_call(self)
   local ok, message = pcall(write_log, self, spec.fn, opts)
@@ -303,13 +310,20 @@ function Call:learn(items, busy, bytes)
   self.observe(items, busy)
   if self.window == math.huge then return end
   self.chunk_seconds = self.chunk_seconds and (self.chunk_seconds + busy) / 2 or busy
-  self.chunk_bytes = math.max(self.chunk_bytes, bytes)
+  self.chunk_bytes, self.result_bytes = math.max(self.chunk_bytes, bytes), bytes
   self:set_window()
 end
 
---- With many chunks waiting there is no need to wake up for each that is done.
+--- With many chunks waiting there is no need to wake up for each that is done. Nor is there when all are sent, and
+--- little is to be stored: where all processors work, each wake-up takes a worker off its own. When a worker has no
+--- chunk left, its processor is free.
 function Call:doze()
-  local low = self.window > 2 * CHUNKS_AHEAD * self.pool.workers and math.floor(self.window / 2) or 2 ^ 32 - 1
+  local low, workers = 2 ^ 32 - 1, self.pool.workers
+  if self.all_sent and self.in_flight * self.result_bytes <= LITTLE_BYTES then
+    low = workers - 1
+  elseif self.window > 2 * CHUNKS_AHEAD * workers then
+    low = math.floor(self.window / 2)
+  end
   if self.low == low then return end
   self.low = low
   self.job:wake_below(low)
@@ -331,6 +345,15 @@ function Call:send_rest(first, count)
   local size = self.was_cut and not self.merges and self.size(count) or count
   if size < count then self.again[#self.again + 1] = { first + size, count - size } end
   self:send(first, math.min(size, count), true)
+end
+
+--- Notes whether all items are sent, as things are.
+function Call:note_sent()
+  local count = self.source.count
+  local all = count and self.next > count and #self.again == 0 and not self.merges
+  if self.all_sent == all then return end
+  self.all_sent = all
+  if self.chunk_seconds and not self.hands_out and self.window < math.huge then self:doze() end
 end
 
 --- Keeps the workers supplied. True: the source is slow, so there may be results to take before it is asked again.
@@ -412,6 +435,7 @@ function Call:receive(place, seconds, how)
     if in_worker and not self.ended and core.cancelled() then self:end_with_item() end
     if self:is_late() then self:expire() end
     local slow = self:try_supply()
+    self:note_sent()
     local lost = self.hands_out and self.lost[self.lost_told + 1]
     if lost then
       -- To be handed out now: the bound may not allow any other item before.

@@ -51,6 +51,8 @@ end
 function chunking.new(policy, workers, most, known, alone)
   most = most or MOST
   known = known or { largest = 0 }
+  -- A call that met a surprise has begun anew with small chunks, and the next one need not.
+  known.largest = math.max(known.largest, known.most or 0)
 
   local function observe(items, seconds)
     if items < 1 then return end
@@ -60,6 +62,7 @@ function chunking.new(policy, workers, most, known, alone)
     local before = known.seconds_an_item
     known.seconds_an_item = before and mean > before and before + (mean - before) / 4 or mean
     known.largest = math.max(known.largest, items)
+    known.most = math.max(known.most or 0, items)
   end
 
   if type(policy) == "number" then
