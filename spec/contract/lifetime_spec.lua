@@ -61,6 +61,24 @@ backends.each(function(with, backend)
     assert.is_nil(next(alive))
   end)
 
+  it("results can be collected though the code that stored them was compiled", function()
+    local pool = parallel.pool(with({ workers = 2 }))
+    local alive = setmetatable({}, { __mode = "v" })
+    local verbs = { "map", "filter" }
+    local function use(verb)
+      alive[1] = pool[verb](pool, square, parallel.range(1, 300), { chunk = 1 })
+    end
+    for call = 1, 8 do
+      local verb = verbs[call % 2 + 1]
+      use(verb)
+      collectgarbage()
+      collectgarbage()
+      assert.is_nil(alive[1], ("%s, call %d"):format(verb, call))
+    end
+    pool:close()
+    pool:join()
+  end)
+
   it("arguments can be collected in the worker", function()
     local pool = parallel.pool({
       backend = backend,

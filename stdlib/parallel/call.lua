@@ -424,11 +424,14 @@ function Call:longest_wait(deadline)
   return wait
 end
 
---- Takes one finished chunk. `place(first)` gives where its results go: columns, total (or nil) and the position of the
---- chunk's first item; they are stored as job:results tells. Returns first, done, worker, and the number of values in
---- each column; nil when all are taken; false when `seconds` were over before. When results are handed out, an item
---- that was lost is told of as a chunk of no items. With `how` "poll" it neither waits nor runs anything.
-function Call:receive(place, seconds, how)
+--- Takes one finished chunk. Its results go to target.columns, at the places of its items (with room for target.total,
+--- where that is known); or, with target.alone, to columns of their own, from 1 on, which target.columns then is. They
+--- are stored as job:results tells. A target is a table and no function: code that LuaJIT compiles keeps the functions
+--- that it calls, and all that they reach, for good.
+--- Returns first, done, worker, and the number of values in each column; nil when all are taken; false when `seconds`
+--- were over before. When results are handed out, an item that was lost is told of as a chunk of no items. With `how`
+--- "poll" it neither waits nor runs anything.
+function Call:receive(target, seconds, how)
   local job, pool = self.job, self.pool
   local deadline = seconds and core.clock() + seconds
   while true do
@@ -473,7 +476,7 @@ function Call:receive(place, seconds, how)
       -- A fold gives one value for all its items.
       if self.merges then done = count end
       self:learn(done, busy, bytes)
-      if self:settle_results(place, first, done, worker, count) then return first, done, worker, values end
+      if self:settle_results(target, first, done, worker, count) then return first, done, worker, values end
     end
     self:settle(outcome, first, count, worker)
   end

@@ -141,14 +141,11 @@ local function fold(pool, spec)
   spec.merges, spec.source = folder, folder:over(spec.source)
   local call = Call.start(pool, spec)
   folder.seeded = call.plan.seed ~= nil
-  local columns
-  local function place()
-    columns = {}
-    return columns, nil, 1
-  end
+  local target = { alone = true }
   while true do
-    local first, count, _, values = call:receive(place)
+    local first, count, _, values = call:receive(target)
     if not first then break end
+    local columns = target.columns
     folder:take(first, count, values > 0, columns[1] and columns[1][1], columns[2] and columns[2][1])
   end
   call:finish()

@@ -17,10 +17,10 @@ local pack, unpack = compat.pack, compat.unpack
 local Future = { __name = "parallel.Future" }
 Future.__index = Future
 
---- A future of a call that was started. `place` is where its results go (Call:receive), `results()` gives the values of
---- a call that succeeded.
-function Future.new(call, place, results)
-  local self = setmetatable({ call = call, pool = call.pool, place = place, results = results }, Future)
+--- A future of a call that was started. `target` is where its results go (Call:receive); `results()` gives the values
+--- of a call that succeeded.
+function Future.new(call, target, results)
+  local self = setmetatable({ call = call, pool = call.pool, target = target, results = results }, Future)
   self.pool:keep(self)
   return self
 end
@@ -32,7 +32,7 @@ function Future.start(pool, fn, opts, ...)
   -- Sent now, not when somebody asks.
   call:supply()
   if call.closed or call.error then call:finish() end
-  return Future.new(call, function() return columns, nil, 1 end, function()
+  return Future.new(call, { columns = columns }, function()
     local values, n = {}, #columns
     for c = 1, n do values[c] = columns[c][1] end
     return unpack(values, 1, n)
@@ -67,7 +67,7 @@ function Future:advance(seconds, how)
   local call = self.call
   local deadline = seconds and core.clock() + seconds
   while not call.finished do
-    local first = call:receive(self.place, deadline and math.max(0, deadline - core.clock()), how)
+    local first = call:receive(self.target, deadline and math.max(0, deadline - core.clock()), how)
     if first == false then return false end
     if first == nil then call:close() end
   end
@@ -182,9 +182,8 @@ end
 
 --- The future of a map over `items`: its results come as map would give them.
 function Future.of_map(call, columns, from, finish_lists)
-  local function place(first) return columns, from.count, first end
   local lists
-  local self = Future.new(call, place, function()
+  local self = Future.new(call, { columns = columns, total = from.count }, function()
     lists = lists or pack(finish_lists(columns, call, from))
     return unpack(lists, 1, lists.n)
   end)

@@ -73,14 +73,10 @@ end
 local function over(call, advance)
   local chunk, k = nil, 0 -- the chunk that is being handed out, and its last row that was
   local ended = false
-  local received
-  local function place()
-    received = { {} }
-    return received, nil, 1
-  end
+  local target = { alone = true }
   local function receive()
-    local first, done = call:receive(place)
-    return first and { first = first, count = done, columns = received }
+    local first, done = call:receive(target)
+    return first and { first = first, count = done, columns = target.columns }
   end
   local function finish()
     ended = true

@@ -156,9 +156,9 @@ end
 
 --- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold). False when it
 --- goes back: its worker's init function failed.
-function methods:settle_results(place, first, done, worker, count)
-  local columns, total, at = place(first)
-  local errors = self.job:results(columns, total, at)
+function methods:settle_results(target, first, done, worker, count)
+  if target.alone then target.columns = { {} } end
+  local errors = self.job:results(target.columns, target.total, target.alone and 1 or first)
   local failed = errors and errors[1][2]
   if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
     return false

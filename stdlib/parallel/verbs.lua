@@ -61,10 +61,8 @@ end
 local function gather(pool, verb, fn, items, opts, spec)
   local call, from = start(pool, verb, fn, items, opts, spec, 3)
   local columns = {}
-  local function place(first)
-    return columns, from.count, first
-  end
-  while call:receive(place) do end
+  local target = { columns = columns, total = from.count }
+  while call:receive(target) do end
   call:finish()
   return columns, call, from
 end
@@ -102,23 +100,22 @@ function verbs.each(pool, fn, items, opts)
   return succeeded
 end
 
+--- What becomes of a filter's source. One that is lazy forgets its items when their results are there: then those that
+--- are wanted are picked.
+local function pick(from, first, n)
+  local verdicts, kept = from.columns[1], from.kept
+  for index = first, first + n - 1 do
+    if verdicts and verdicts[index] then kept[index] = { from:item(index) } end
+  end
+  from.forget(from, first, n)
+end
+
 function verbs.filter(pool, pred, items, opts)
   local call, from = start(pool, "filter", pred, items, opts, { mode = "filter" }, 2)
   local kept = {} -- item index -> item, boxed so that false is kept too
-  local release = from.release
-  local columns = {}
-  -- A lazy source forgets its items when their results are there: then those that are wanted are picked.
-  function from:release(first, n)
-    for index = first, first + n - 1 do
-      local verdict = columns[1] and columns[1][index]
-      if verdict then kept[index] = { self:item(index) } end
-    end
-    release(self, first, n)
-  end
-  local function place(first)
-    return columns, nil, first
-  end
-  while call:receive(place) do end
+  from.columns, from.kept, from.forget, from.release = {}, kept, from.release, pick
+  local target = { columns = from.columns }
+  while call:receive(target) do end
   call:finish()
   local list, n = {}, 0
   for index = 1, from.count or 0 do
