@@ -221,8 +221,8 @@ return function(api)
     libraries.use(context and context.values.additions)
   end
 
-  --- Brings the context up to the log entries that the task needs; values 1 to 3 are the function, the plan, and
-  --- mapreduce's folding function.
+  --- Brings the context up to the log entries that the task needs, and makes it the one that runs; values 1 to 3 are
+  --- the function, the plan, and mapreduce's folding function.
   local function read_log(context, task)
     context.read = api.log(task, context.scope, context.read, context.values)
     enter(context)
@@ -383,11 +383,11 @@ return function(api)
   end
 
   local function run(task)
-    local call, kind, first, count, most = api.info(task)
+    local call, kind, first, count, needed, most = api.info(task)
     local context = contexts[call] or open_context(call, task)
     if init then run_init() end
     if init_error then return fail_all(task, context, count, init_error) end
-    if not context.failed then
+    if not context.failed and (context ~= current or context.read < needed) then
       local ok, failure = loading(read_log, context, task)
       if not ok then
         context.failed = to_record(tostring(failure))

@@ -125,7 +125,7 @@ static void put_metatables(lumap_encoder *e, int look, const lumap_step *step) {
   own = others - 1;
   count = lumap_rawlen(L, others);
   if (count > UINT8_MAX) count = UINT8_MAX;
-  e->depth++;
+  lumap_encoder_deepen(e);
   if (e->depth >= LUMAP_DEPTH_ALLOWED - 20) lumap_raise(L, "cannot send C types whose metatables nest so deeply");
   lumap_put_u8(e->sink.out, (unsigned)count);
   for (size_t i = 1; i <= count; i++) {

@@ -112,6 +112,11 @@ void lumap_encode_push_string(lumap_encoder *encoder);
  * message and the log may hold part of the value: lumap_encode_undo takes it out. [-0, +0] */
 void lumap_encode_value(lumap_encoder *encoder, int index, const char *label, int number);
 
+/* Appends nil, a boolean or a number, as lumap_encode_value would, and needs no encoder: where a message holds nothing
+ * else, or begins so, a state that has none yet is spared the memory and time for one. False, and nothing appended, for
+ * other types. Raises nothing: lack of memory is in `out->failed`. [-0, +0] */
+bool lumap_put_scalar(lumap_bytes *out, lua_State *L, int index);
+
 /* Goes on with a message in another C function, whose scope must be at the same stack index. Pushes two values that
  * must stay where they are. [-0, +2] */
 void lumap_encode_resume(lumap_encoder *encoder, lua_State *L);

@@ -352,7 +352,7 @@ void lumap_decode_nested(lumap_decoder *d) {
 
 void lumap_decode_begin(lumap_decoder *d, lua_State *L, const void *bytes, size_t size, int scope, unsigned flags) {
   const lumap_slot *scratch;
-  luaL_checkstack(L, LUMAP_DEPTH_ALLOWED * 6 + 40, "no room to decode");
+  luaL_checkstack(L, LUMAP_STACK_TO_DECODE, "no room to decode");
   *d = (lumap_decoder){.L = L, .in = {bytes, size, 0, false}, .flags = flags, .room = size};
   scratch = lumap_layout_push(L);
   d->direct = scratch != NULL;

@@ -201,7 +201,7 @@ ALWAYS_INLINE cursor get_body(lumap_decoder *d, cursor at, const lumap_table *ta
     if (at == end) end_too_early(d, at);
     tag = *at;
     if (i < room && (tag & ~TABLE_BITS) == LUMAP_TAG_TABLE && d->depth < LUMAP_DEPTH_ALLOWED) {
-      d->depth++;
+      lumap_decoder_deepen(d);
       at = tag & RECORD_BIT ? get_record(d, at, tag) : get_table(d, at, tag);
       d->depth--;
       if (others == d->others && lumap_table_is_fresh(table)) {

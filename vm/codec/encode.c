@@ -18,9 +18,6 @@
 
 #include <stdlib.h>
 
-/* Values on the Lua stack: a few a level of nesting. */
-enum { STACK_NEEDED = LUMAP_DEPTH_ALLOWED * 8 + 40 };
-
 static const char encoders_key;
 static const char *const type_name = "lumap.encoder";
 
@@ -112,7 +109,7 @@ static void find_globals(lumap_encoder *e) {
 
 lumap_encoder *lumap_encoder_bind(lua_State *L, int scope, unsigned flags) {
   lumap_encoder *e;
-  luaL_checkstack(L, STACK_NEEDED, "no room to encode");
+  luaL_checkstack(L, LUMAP_STACK_TO_ENCODE, "no room to encode");
   e = push_encoder(L);
   e->L = L;
   e->scratch = lumap_layout_push(L);
@@ -224,7 +221,7 @@ void lumap_put_text(lumap_encoder *e, const void *text, const char *bytes, size_
 }
 
 void lumap_encode_resume(lumap_encoder *e, lua_State *L) {
-  luaL_checkstack(L, STACK_NEEDED, "no room to encode");
+  luaL_checkstack(L, LUMAP_STACK_TO_ENCODE, "no room to encode");
   e->L = L;
   e->scratch = lumap_layout_push(L);
   e->scratch_index = lua_gettop(L);
@@ -426,7 +423,7 @@ bool lumap_put_custom(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_put_string(e->sink.out, name, size);
   lua_pop(L, 1);
   /* An unpack function must see the whole value: nothing in it may come behind. */
-  e->depth++;
+  lumap_encoder_deepen(e);
   e->packing++;
   if (e->depth >= LUMAP_DEPTH_ALLOWED - 20)
     lumap_raise(L, "cannot send objects of registered classes nested so deeply");
@@ -494,7 +491,7 @@ static void put_table(lumap_encoder *e, int index, const lumap_step *step) {
     defer(e, index, step);
   } else {
     lumap_sink_remember(e, index);
-    e->depth++;
+    lumap_encoder_deepen(e);
     lumap_put_table_parts(e, index, metatable, false, step);
     e->depth--;
   }
@@ -538,20 +535,16 @@ static void put_cdata(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_put_field(e->sink.out, is_unsigned ? LUMAP_TAG_BOXU64 : LUMAP_TAG_BOXI64, &bits, sizeof bits);
 }
 
-void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
-  lua_State *L = e->L;
-  lumap_bytes *out = e->sink.out;
+bool lumap_put_scalar(lumap_bytes *out, lua_State *L, int index) {
   int64_t integer;
   double number;
-  size_t size;
-  const char *string;
   switch (lua_type(L, index)) {
   case LUA_TNIL:
     lumap_put_u8(out, LUMAP_TAG_NIL);
-    break;
+    return true;
   case LUA_TBOOLEAN:
     lumap_put_u8(out, lua_toboolean(L, index) ? LUMAP_TAG_TRUE : LUMAP_TAG_FALSE);
-    break;
+    return true;
   case LUA_TNUMBER:
     if (lumap_is_integer(L, index, &integer)) {
       lumap_put_integer(out, integer);
@@ -559,6 +552,21 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
       number = lua_tonumber(L, index);
       lumap_put_field(out, LUMAP_TAG_F64, &number, sizeof number);
     }
+    return true;
+  default:
+    return false;
+  }
+}
+
+void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
+  lua_State *L = e->L;
+  size_t size;
+  const char *string;
+  switch (lua_type(L, index)) {
+  case LUA_TNIL:
+  case LUA_TBOOLEAN:
+  case LUA_TNUMBER:
+    lumap_put_scalar(e->sink.out, L, index);
     break;
   case LUA_TSTRING:
     string = lua_tolstring(L, index, &size);
@@ -583,7 +591,7 @@ void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step) {
     break;
   case LUA_TLIGHTUSERDATA:
     if (lua_touserdata(L, index)) lumap_path_refuse(L, step, index);
-    lumap_put_u8(out, LUMAP_TAG_NULL);
+    lumap_put_u8(e->sink.out, LUMAP_TAG_NULL);
     break;
   default:
     lumap_path_refuse(L, step, index);

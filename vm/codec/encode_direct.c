@@ -571,7 +571,7 @@ static cursor put_table(lumap_encoder *e, cursor at, const lumap_table *table, c
   if (metatable && !find_metatable(e, metatable, &tag, &offset)) return NULL;
   if (!e->plain && is_known(e, table)) return NULL;
   if (meet(e, at, table, &place)) return put_offset(e, at, LUMAP_TAG_REF, place);
-  e->depth++;
+  lumap_encoder_deepen(e);
   last = last_in_array(table);
   if (last - 1 < LUMAP_PACKED_LEAST - 1 && !metatable && lumap_table_has_no_nodes(table) && !has_zero(table))
     at = put_short_list(e, at, table, last, step);

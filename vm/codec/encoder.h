@@ -60,6 +60,14 @@ typedef struct lumap_met_table {
   uint64_t offset;
 } lumap_met_table;
 
+/* Values on the Lua stack: some a level of nesting, and some more. Few values are nested at all, and a stack for all
+   levels that are allowed would take a third of a worker's memory: there is always room for so many further levels. */
+enum {
+  LUMAP_LEVELS_A_TIME = 20,
+  LUMAP_STACK_TO_ENCODE = LUMAP_LEVELS_A_TIME * 8 + 40,
+  LUMAP_STACK_TO_DECODE = LUMAP_LEVELS_A_TIME * 6 + 40
+};
+
 struct lumap_encoder {
   lua_State *L;
   lumap_sink sink, home; /* where bytes go; where they go between values */
@@ -112,6 +120,11 @@ static inline bool lumap_encoder_is_globals(const lumap_encoder *e, const void *
 
 static inline uint64_t lumap_sink_offset(const lumap_sink *sink) {
   return sink->base + sink->out->size;
+}
+
+/* One level deeper. [-0, +0] */
+static inline void lumap_encoder_deepen(lumap_encoder *e) {
+  if (++e->depth % LUMAP_LEVELS_A_TIME == 0) luaL_checkstack(e->L, LUMAP_STACK_TO_ENCODE, "no room to encode");
 }
 
 void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step);
@@ -300,9 +313,10 @@ void lumap_decoder_fail_object(lumap_decoder *d, unsigned tag, uint64_t offset);
 /* Raises "bad message at byte N: WHAT". */
 int lumap_decoder_bad(lumap_decoder *d, const char *what);
 
-/* One level deeper. Raises an error when that is too deep. */
+/* One level deeper. Raises an error when that is too deep, or there is no memory for the stack. */
 static inline void lumap_decoder_deepen(lumap_decoder *d) {
   if (++d->depth > LUMAP_DEPTH_ALLOWED) lumap_decoder_bad(d, "values nested too deeply");
+  if (d->depth % LUMAP_LEVELS_A_TIME == 0) luaL_checkstack(d->L, LUMAP_STACK_TO_DECODE, "no room to decode");
 }
 
 /* Raises an error if the input has ended. */

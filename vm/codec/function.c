@@ -243,7 +243,7 @@ void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step) {
     lumap_raise(L, "cannot send %s (a function): functions are encoded only with the option functions = true",
                 lua_tostring(L, -1));
   }
-  e->depth++;
+  lumap_encoder_deepen(e);
   if (e->depth >= LUMAP_DEPTH_ALLOWED - 20) {
     lumap_path_push(L, step);
     lumap_raise(L, "cannot send %s: functions are nested too deeply", lua_tostring(L, -1));

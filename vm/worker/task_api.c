@@ -14,7 +14,8 @@ static lumap_task *to_task(lua_State *L) {
   return lua_touserdata(L, 1);
 }
 
-/* info(task) -> call id, kind of payload, first, count [, most]: of the items only so many are to be run */
+/* info(task) -> call id, kind of payload, first, count, log entries needed [, most]: of the items only so many are to
+   be run */
 static int task_info(lua_State *L) {
   static const char *const kinds[] = {"range", "f64", "i64", "values"};
   lumap_task *task = to_task(L);
@@ -22,9 +23,10 @@ static int task_info(lua_State *L) {
   lua_pushstring(L, kinds[task->payload_kind & 3]);
   lumap_push_integer(L, (int64_t)task->first);
   lumap_push_integer(L, (int64_t)task->count);
-  if (!task->most) return 4;
+  lumap_push_integer(L, task->log_needed);
+  if (!task->most) return 5;
   lumap_push_integer(L, (int64_t)task->most);
-  return 5;
+  return 6;
 }
 
 /* scope(environment) -> scope */
@@ -178,25 +180,50 @@ typedef struct writing {
   int columns, column; /* how many; the one that is being written, from 1 */
 } writing;
 
-/* writing, scope, columns, errors: goes on from r->column and r->at. */
-static int write_columns(lua_State *L) {
-  writing *w = lua_touserdata(L, 1);
-  if (!w->e) {
-    w->e = lumap_encode_begin(L, w->out, 2, 0);
-    lumap_put_varint(w->out, (uint64_t)w->columns);
+/* Pushes what item `w->at` gave for the column on top: nil if it failed. The errors are at index 4. [-0, +1] */
+static void push_result(lua_State *L, const writing *w) {
+  lua_rawgeti(L, 4, (int)(w->at + 1));
+  if (!lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
   } else {
-    lumap_encode_resume(w->e, L);
+    lua_pop(L, 1);
+    lua_rawgeti(L, -1, (int)(w->at + 1));
   }
+}
+
+/* Most workers give back nothing but numbers, booleans and nil: they never make an encoder. Columns at index 3, errors
+   at 4. Returns whether these were all, else w->column and w->at are those of the first other value. */
+static bool write_scalars(lua_State *L, writing *w) {
   for (; w->column <= w->columns; w->column++, w->at = 0) {
     lua_rawgeti(L, 3, w->column);
     for (; w->at < w->done; w->at++) {
-      lua_rawgeti(L, 4, (int)(w->at + 1));
-      if (lua_isnil(L, -1))
-        lua_rawgeti(L, -2, (int)(w->at + 1));
-      else
-        lua_pushnil(L); /* a failed item has no results */
+      bool written;
+      push_result(L, w);
+      written = lumap_put_scalar(w->out, L, -1);
+      lua_pop(L, 1);
+      if (written) continue;
+      lua_pop(L, 1);
+      return false;
+    }
+    lua_pop(L, 1);
+  }
+  return true;
+}
+
+/* writing, scope, columns, errors: goes on from w->column and w->at. */
+static int write_columns(lua_State *L) {
+  writing *w = lua_touserdata(L, 1);
+  if (w->e)
+    lumap_encode_resume(w->e, L);
+  else
+    w->e = lumap_encode_begin(L, w->out, 2, 0);
+  for (; w->column <= w->columns; w->column++, w->at = 0) {
+    lua_rawgeti(L, 3, w->column);
+    for (; w->at < w->done; w->at++) {
+      push_result(L, w);
       lumap_encode_value(w->e, -1, "result", w->column > 1 ? w->column : 0);
-      lua_pop(L, 2);
+      lua_pop(L, 1);
     }
     lua_pop(L, 1);
   }
@@ -255,16 +282,15 @@ static int task_finish(lua_State *L) {
   lumap_task *task = to_task(L);
   writing w = {&task->payload, NULL, (uint64_t)luaL_checknumber(L, 5), 0, (int)lumap_rawlen(L, 3), 1};
   uint64_t began = lumap_clock_ns();
+  bool scalars;
+  lua_settop(L, 4);
   lumap_bytes_clear(&task->payload);
   lumap_put_u8(&task->payload, LUMAP_WIRE_VERSION);
-  if (w.columns == 0 && is_empty(L, 4)) {
-    /* A worker that gives nothing back needs no encoder, and is the smaller for it. */
-    lumap_put_varint(&task->payload, 0);
-    lumap_put_varint(&task->payload, 0);
-    if (task->payload.failed) return luaL_error(L, "not enough memory");
-  } else {
-    write_results(L, &w);
-  }
+  lumap_put_varint(&task->payload, (uint64_t)w.columns);
+  scalars = write_scalars(L, &w);
+  if (scalars && is_empty(L, 4)) lumap_put_varint(&task->payload, 0);
+  if (task->payload.failed) return luaL_error(L, "not enough memory");
+  if (!scalars || !is_empty(L, 4)) write_results(L, &w);
   task->payload_kind = LUMAP_PAYLOAD_VALUES;
   task->done = w.done;
   task->outcome = LUMAP_OUTCOME_DONE;

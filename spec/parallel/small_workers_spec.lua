@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+--
+-- A worker's state holds no more than its items need: programs have a thousand of them.
+
+local it, assert = it, assert
+require("spec.support.globals")()
+
+local backends = require("spec.support.backends")
+local parallel = require("parallel")
+
+-- What an encoder takes, with a stack for it, is several times as much.
+local FEW_KB = 10
+
+--- How much a worker's heap grows from its first item to its last, if they give what `give` does.
+local function growth(pool, give)
+  local first, last = parallel.counter(), parallel.counter()
+  pool:map(function(i)
+    collectgarbage()
+    collectgarbage()
+    local kb = math.floor(collectgarbage("count"))
+    if i == 1 then
+      first:set(kb)
+    end
+    last:set(kb)
+    return give(i)
+  end, parallel.range(1, 5), { chunk = 1 })
+  return last:get() - first:get()
+end
+
+backends.each(function(with)
+  it("results that are numbers, booleans or nil need no encoder", function()
+    local pool = parallel.pool(with())
+    assert.is_true(growth(pool, function() end) < FEW_KB)
+    assert.is_true(growth(pool, function(i)
+      return i == 2, i == 3 and 0.5 or nil
+    end) < FEW_KB)
+    pool:close()
+  end)
+
+  it("an encoder that comes late writes what is left", function()
+    local function give(i)
+      if i == 4 then
+        error({ 4 })
+      end
+      return i < 3 and i or { i }, i ~= 5 and "second" or nil, i == 6
+    end
+    local list, texts, sixth = parallel.map(give, parallel.range(1, 7), with({ chunk = 7, errors = "collect" }))
+    assert.same({ 4 }, list.errors[4].value)
+    assert.same({ 1, 2, { 3 }, nil, { 5 }, { 6 }, { 7 }, n = 7, errors = list.errors }, list)
+    assert.same({ "second", "second", "second", nil, nil, "second", "second", n = 7 }, texts)
+    assert.same({ false, false, false, nil, false, true, false, n = 7 }, sixth)
+  end)
+end, nil, 1)
