@@ -200,21 +200,25 @@ static thread_worker *find_unused(thread_crew *own, int number) {
 }
 
 /* Under the lock: starts a thread for place `i`. The control block is shown first: who looks for that of a task's
- * worker finds the right one. What fails leaves the place empty. */
+ * worker finds the right one. The place counts from then on, too: the thread's first item may begin, and ask for the
+ * guard's eye, before we go on here. What fails leaves the place empty. */
 static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
   thread_worker *worker = find_unused(own, i + 1);
+  bool is_next = i == atomic_load(&own->manned);
   lumap_status status;
   if (!worker) worker = make_worker(own, i);
   if (!worker) return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for worker %d", i + 1);
   atomic_store(&own->crew->workers[i].control, &worker->ward.control);
   worker->started = true;
   atomic_store(&own->places[i], worker);
+  if (is_next) atomic_store(&own->manned, i + 1);
   atomic_fetch_add(&own->references, 1);
   atomic_fetch_add(&own->present, 1);
   own->feed.acquire(own->feed.self);
   status = lumap_thread_start(&worker->thread, worker_body, worker, own->stop_signal, error);
   if (status == LUMAP_E_OK) return status;
   worker->started = false;
+  if (is_next) atomic_store(&own->manned, i);
   atomic_store(&own->places[i], NULL);
   own->feed.release(own->feed.self);
   atomic_fetch_sub(&own->present, 1);
@@ -237,10 +241,10 @@ static void fail_next_task(thread_crew *own, int i, const lumap_error *error) {
 /* Nobody sits at place `i`: somebody new, or else the next task hears why not. Returns when to come again. */
 static uint64_t fill(thread_crew *own, int i, uint64_t now_ns) {
   lumap_error error = {0};
-  lumap_status status;
+  lumap_status status = LUMAP_E_OK;
   if (atomic_load(&own->stopping) || atomic_load(&own->closing)) return LUMAP_FOREVER;
   pthread_mutex_lock(&own->lock);
-  status = atomic_load(&own->places[i]) ? LUMAP_E_OK : occupy(own, i, &error);
+  if (i < atomic_load(&own->manned) && !atomic_load(&own->places[i])) status = occupy(own, i, &error);
   pthread_mutex_unlock(&own->lock);
   if (status == LUMAP_E_OK) return LUMAP_FOREVER;
   fail_next_task(own, i, &error);
@@ -252,10 +256,7 @@ static lumap_status man_next(thread_crew *own, int *i, lumap_error *error) {
   lumap_status status = LUMAP_E_OK;
   pthread_mutex_lock(&own->lock);
   *i = atomic_load(&own->manned);
-  if (*i < own->count) {
-    status = occupy(own, *i, error);
-    if (status == LUMAP_E_OK) atomic_store(&own->manned, *i + 1);
-  }
+  if (*i < own->count) status = occupy(own, *i, error);
   pthread_mutex_unlock(&own->lock);
   return status;
 }
