@@ -3,6 +3,9 @@
 
 static const char scratch_key, spare_key;
 
+/* As many as the largest of the tables that are copied have, the globals, or somewhat more. */
+enum { MANY_FIELDS = 60 };
+
 /* ---- trying it out ------------------------------------------------------------------------------------------ */
 
 static bool text_fits(lua_State *L, int index) {
@@ -306,4 +309,55 @@ void lumap_table_get_nodes(const lumap_table *table, lumap_node *nodes, uint32_t
     *chained = true;
 #endif
   }
+}
+
+/* ---- copies ------------------------------------------------------------------------------------------------- */
+
+bool lumap_layout_is_known(lua_State *L) {
+  bool known;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &scratch_key);
+  known = lua_istable(L, -1);
+  lua_pop(L, 1);
+  return known;
+}
+
+/* The table on top, which has room for as many nodes as the other one, becomes its copy. No barrier is needed for what
+   has just been made. */
+static bool copy_nodes(lua_State *L, const lumap_table *from) {
+  lumap_table *copy = lumap_stack_object(L);
+  size_t count = lumap_table_node_count(from), has;
+  lumap_table_list(copy, &has);
+  if (has > 0 || lumap_table_node_count(copy) != count || !lumap_table_is_fresh(copy)) return false;
+  memcpy(copy->nodes, from->nodes, count * sizeof *from->nodes);
+#if LUMAP_VM_IS_LUAJIT
+  for (size_t i = 0; i < count; i++)
+    if (from->nodes[i].next) copy->nodes[i].next = copy->nodes + (from->nodes[i].next - from->nodes);
+#endif
+  copy->free_top = copy->nodes + (from->free_top - from->nodes);
+  lumap_table_forget_absent(copy);
+  return true;
+}
+
+static void copy_fields(lua_State *L, int from) {
+  int copy = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, from)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, copy);
+  }
+}
+
+void lumap_table_push_copy(lua_State *L, int index) {
+  const lumap_table *from = lua_topointer(L, index);
+  size_t has_list = 1;
+  index = lua_absindex(L, index);
+  if (!lumap_layout_is_known(L)) {
+    lua_createtable(L, 0, MANY_FIELDS);
+    copy_fields(L, index);
+    return;
+  }
+  lumap_table_list(from, &has_list);
+  lua_createtable(L, 0, (int)lumap_table_node_count(from));
+  if (has_list || lumap_table_has_no_nodes(from) || !copy_nodes(L, from)) copy_fields(L, index);
 }

@@ -475,6 +475,9 @@ typedef enum lumap_layout_known { LUMAP_LAYOUT_UNKNOWN, LUMAP_LAYOUT_FITS, LUMAP
 /* What this state knows; tries the layout out, once. May raise for want of memory. [-0, +0] */
 lumap_layout_known lumap_layout_ask(lua_State *L);
 
+/* Is it known by now? Tries nothing out. [-0, +0] */
+bool lumap_layout_is_known(lua_State *L);
+
 /* Takes over what another state of this process has found out, before this one has asked. [-0, +0] */
 void lumap_layout_trust(lua_State *L, lumap_layout_known known);
 
@@ -496,6 +499,10 @@ static inline void lumap_slot_push(lua_State *L, int index, lumap_slot *scratch,
 /* Uses the layout, where it is known, or never: so that specs can compare both ways. Returns whether it is used now.
  * [-0, +0] */
 bool lumap_layout_use(lua_State *L, bool wanted);
+
+/* Pushes a table with the same fields as the table at `index`, raw, without its metatable: by a copy of its memory
+ * where this state knows the layout already. May raise for want of memory. [-0, +1] */
+void lumap_table_push_copy(lua_State *L, int index);
 
 /* Copies the nodes of a table without their values, so that other tables get the same keys: `*free` tells how many of
  * the nodes the table had not used, `*chained` whether nodes lead to each other by address. */

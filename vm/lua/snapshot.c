@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Never called: a function holds values in less memory than any other object, and is made without a search.
+ * A table, where that can be made by a copy of memory. Else a function, which is never called, but holds values in less
+ * memory than any other object and is made without a search:
  *
  *   part   key, value, key, value, ... up to MOST_FIELDS of them, and behind as many the next part
  */
 #include "lua/snapshot.h"
+
+#include "lua/layout.h"
 
 /* 255 upvalues are allowed, but the stack should not grow for a few libraries. */
 enum { MOST_FIELDS = 40, NEXT_PART = 2 * MOST_FIELDS + 1 };
@@ -34,6 +37,10 @@ static bool push_part(lua_State *L, int table) {
 void lumap_snapshot_push(lua_State *L, int index) {
   int table = lua_absindex(L, index), first = lua_gettop(L) + 1;
   bool last;
+  if (lumap_layout_is_known(L)) {
+    lumap_table_push_copy(L, table);
+    return;
+  }
   luaL_checkstack(L, NEXT_PART + 6, NULL);
   lua_pushnil(L);
   last = push_part(L, table);
@@ -58,6 +65,11 @@ static bool step(lua_State *L, int part) {
 
 void lumap_snapshot_open(lua_State *L) {
   int part = lua_gettop(L), table = part + 1;
+  if (lua_istable(L, part)) {
+    lumap_table_push_copy(L, part);
+    lua_replace(L, part);
+    return;
+  }
   lua_createtable(L, 0, MOST_FIELDS);
   do
     for (int i = 1; i < NEXT_PART && lua_getupvalue(L, part, i); i += 2) {
@@ -68,8 +80,23 @@ void lumap_snapshot_open(lua_State *L) {
   lua_replace(L, part);
 }
 
+static void set_field(lua_State *L, int table) {
+  lua_pushvalue(L, -2);
+  lua_rawget(L, table);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 3);
+  } else {
+    lua_pop(L, 1);
+    lua_rawset(L, table);
+  }
+}
+
 void lumap_snapshot_set(lua_State *L, int index) {
   int key = lua_gettop(L) - 1, part = key + 2;
+  if (lua_istable(L, index)) {
+    set_field(L, lua_absindex(L, index));
+    return;
+  }
   lua_pushvalue(L, index);
   do
     for (int i = 1; i < NEXT_PART && lua_getupvalue(L, part, i); i += 2) {

@@ -3,8 +3,8 @@
  * snapshot.h - what a table holds, written down in the cheapest way there is: for states that note much when they are
  * opened and most often never look at it again.
  *
- * A snapshot is one value, a C function whose upvalues are keys and values. It keeps both alive. The state's threading
- * rule.
+ * A snapshot is one value, which keeps keys and values alive. What it is depends on what the state knows of the VM. The
+ * state's threading rule.
  */
 #ifndef LUMAP_LUA_SNAPSHOT_H
 #define LUMAP_LUA_SNAPSHOT_H

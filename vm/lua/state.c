@@ -5,25 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char environment_key;
+#include "lua/layout.h"
 
-/* Somewhat more than either VM has. */
-enum { MANY_GLOBALS = 60 };
+static const char environment_key;
 
 /* Made by the first embedded module that is loaded. One that replaces `type` later breaks only itself. */
 void lumap_push_first_globals(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &environment_key);
   if (!lua_isnil(L, -1)) return;
   lua_pop(L, 1);
-  lua_createtable(L, 0, MANY_GLOBALS);
   lumap_push_globals(L);
-  lua_pushnil(L);
-  while (lua_next(L, -2)) {
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_rawset(L, -5);
-  }
-  lua_pop(L, 1);
+  lumap_table_push_copy(L, -1);
+  lua_remove(L, -2);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &environment_key);
 }
