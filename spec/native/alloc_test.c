@@ -96,15 +96,23 @@ static void all_is_dropped_at_once(void) {
   lumap_heap_close(heap); /* what is lost shows in the build with AddressSanitizer */
 }
 
+static void count(void *data) {
+  ++*(int *)data;
+}
+
 static void freeing_does_nothing_once_it_is_abandoned(void) {
   lumap_heap *heap = lumap_heap_open();
-  unsigned char *block;
+  unsigned char *block, *last;
+  int times = 0;
   CHECK(heap, "no heap");
   block = lumap_heap_allocate(heap, NULL, 0, 100);
+  last = lumap_heap_allocate(heap, NULL, 0, 40);
   fill(block, 100, 7);
-  lumap_heap_abandon(heap);
+  lumap_heap_abandon(heap, last, count, &times);
   CHECK(lumap_heap_allocate(heap, block, 100, 0) == NULL, "a block");
   CHECK(is_filled(block, 100, 7), "it was written to");
+  CHECK(times == 0, "not the last one");
+  CHECK(lumap_heap_allocate(heap, last, 40, 0) == NULL && times == 1, "the last one");
   lumap_heap_close(heap);
 }
 

@@ -61,6 +61,9 @@ typedef struct queue {
 struct lumap_heap {
   lumap_limit limit; /* first: limit.c */
   bool abandoned;
+  const void *last; /* of lumap_heap_abandon */
+  void (*done)(void *data);
+  void *done_data;
   source *current[CLASS_COUNT]; /* of a span, or the one below: a small state has no spans */
   source nursed[CLASS_COUNT];   /* free blocks of the nursery, and nothing fresh */
   char *nursery, *nursery_end;  /* what is left of it */
@@ -262,6 +265,12 @@ static void *take_unsourced(lumap_heap *heap, unsigned class, size_t total) {
   return block;
 }
 
+/* A block of an abandoned heap is freed. */
+static __attribute__((noinline)) void *let_go(lumap_heap *heap, const void *block) {
+  if (block == heap->last) heap->done(heap->done_data);
+  return NULL;
+}
+
 /* The common ways call nothing, so that they need save no registers: a block from the current source, and one given
    back that makes its span neither empty nor more than full. */
 void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_size) {
@@ -270,7 +279,7 @@ void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_s
   unsigned class;
   if (block) {
     if (new_size > 0) return resize(heap, block, old_size, new_size);
-    if (heap->abandoned) return NULL;
+    if (heap->abandoned) return let_go(heap, block);
     heap->limit.used -= old_size;
     return give(heap, block, old_size);
   }
@@ -306,8 +315,11 @@ void lumap_heap_close(lumap_heap *heap) {
   lumap_pages_deinit(&pages);
 }
 
-void lumap_heap_abandon(lumap_heap *heap) {
+void lumap_heap_abandon(lumap_heap *heap, const void *last, void (*done)(void *data), void *data) {
   heap->abandoned = true;
+  heap->last = last;
+  heap->done = done;
+  heap->done_data = data;
 }
 
 void lumap_heap_trim(lumap_heap *heap) {

@@ -42,8 +42,9 @@ void lumap_heap_limit(lumap_heap *heap, size_t bytes, void (*pressure)(void *dat
 size_t lumap_heap_used(const lumap_heap *heap);
 
 /* From now on, freeing does nothing: all goes with lumap_heap_close, which must be next but for such frees. Closing a
- * state is faster then. */
-void lumap_heap_abandon(lumap_heap *heap);
+ * state is faster then. When the block `last` is freed (NULL: no block), done(data) is called, which need not return.
+ */
+void lumap_heap_abandon(lumap_heap *heap, const void *last, void (*done)(void *data), void *data);
 
 /* Gives all memory that is free back to the system. Worth its while when a state rests; until then, what has been free
  * for a second or two is given back now and then, in passing. */

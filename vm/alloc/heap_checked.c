@@ -18,6 +18,9 @@ typedef struct head {
 struct lumap_heap {
   lumap_limit limit; /* first: limit.c */
   bool abandoned;
+  const void *last; /* of lumap_heap_abandon */
+  void (*done)(void *data);
+  void *done_data;
   head ring;
 };
 
@@ -49,13 +52,19 @@ static void *resize(lumap_heap *heap, head *block, size_t old_size, size_t new_s
   return (moved ? moved : block) + 1;
 }
 
+/* A block of an abandoned heap is freed. */
+static void *let_go(lumap_heap *heap, const void *block) {
+  if (block == heap->last) heap->done(heap->done_data);
+  return NULL;
+}
+
 void *lumap_heap_allocate(void *data, void *memory, size_t old_size, size_t new_size) {
   lumap_heap *heap = data;
   head *block = memory;
   if (memory) {
     block--;
     if (new_size > 0) return resize(heap, block, old_size, new_size);
-    if (heap->abandoned) return NULL;
+    if (heap->abandoned) return let_go(heap, memory);
     heap->limit.used -= old_size;
     lumap_limit_dropped(&heap->limit);
     take_out(block);
@@ -89,8 +98,11 @@ void lumap_heap_close(lumap_heap *heap) {
   free(heap);
 }
 
-void lumap_heap_abandon(lumap_heap *heap) {
+void lumap_heap_abandon(lumap_heap *heap, const void *last, void (*done)(void *data), void *data) {
   heap->abandoned = true;
+  heap->last = last;
+  heap->done = done;
+  heap->done_data = data;
 }
 
 /* What is free is malloc's. */

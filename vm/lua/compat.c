@@ -9,6 +9,8 @@
 
 #if LUMAP_VM_IS_LUAJIT
 
+#include <luajit.h>
+
 int lua_absindex(lua_State *L, int index) {
   return index > 0 || index <= LUA_REGISTRYINDEX ? index : lua_gettop(L) + index + 1;
 }
@@ -178,6 +180,15 @@ void lumap_describe_error(lua_State *L) {
   lua_settop(L, index);
 }
 
+/* Machine code is no memory of the state's allocator, and flushed here: closing makes none. Nor is the code of the ffi
+   library's callbacks, which only closing frees. Who listens to the compiler would hear of the flush. */
+static bool free_but_memory(lua_State *L) {
+  lumap_push_loaded(L);
+  lua_getfield(L, -1, "ffi");
+  lua_getfield(L, LUA_REGISTRYINDEX, "_VMEVENTS");
+  return lua_isnil(L, -1) && lua_isnil(L, -2) && luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
+}
+
 #else
 
 /* Starts the collector, to begin a cycle when `kb` more are in use. */
@@ -304,6 +315,11 @@ static void prepare_for_limit(lua_State *L) {
   lua_gc(L, LUA_GCINC, 0, 400, 0);
 }
 
+static bool free_but_memory(lua_State *L) {
+  (void)L;
+  return true;
+}
+
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data) {
   /* Two slots are there: LUA_MINSTACK at a call from Lua, the state's own spare ones otherwise. */
   lua_pushcfunction(L, body);
@@ -342,6 +358,26 @@ int lumap_upvalue_count(lua_State *L, int index) {
    buffers of its library. */
 void lumap_collector_press(lua_State *L) {
   if (lua_gc(L, LUA_GCISRUNNING, 0) > 0) lua_gc(L, LUA_GCRESTART, 0);
+}
+
+static const char last_key;
+
+/* The VMs free the newest object first. It cannot be garbage before that. */
+static int begin_close(lua_State *L) {
+  const void **last = lua_touserdata(L, 1);
+  if (!free_but_memory(L)) return 0;
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &last_key);
+  *last = lua_topointer(L, -1);
+  return 0;
+}
+
+const void *lumap_close_begin(lua_State *L) {
+  const void *last = NULL;
+  if (lumap_protected_call(L, begin_close, &last) == 0) return last;
+  lua_pop(L, 1);
+  return NULL;
 }
 
 bool lumap_is_memory_error(lua_State *L, int code) {

@@ -136,6 +136,11 @@ int lumap_pcall_at_rest(lua_State *L, int arguments, int results);
  * then on top. Raises nothing, not even when memory runs out before the call. [-0, +0 or +1] */
 int lumap_protected_call(lua_State *L, lua_CFunction body, void *data);
 
+/* Prepares a state that is closed next, and whose memory goes as a whole. Returns a block that lua_close frees when all
+ * finalizers have run, before others that are as old: what comes then frees memory and nothing else. NULL: there is
+ * more to free, or no memory for a block. The state must be at rest: no call is under way. [-0, +0] */
+const void *lumap_close_begin(lua_State *L);
+
 /* Does the error on top with code `code` (of lua_pcall) say that memory ran out? When it is raised again LuaJIT forgets
  * the code. [-0, +0] */
 bool lumap_is_memory_error(lua_State *L, int code);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "runtime/runtime.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,11 +174,26 @@ void lumap_runtime_become_worker(lumap_runtime *runtime, lua_State *L, int numbe
   lumap_core_open_output(L);
 }
 
+static void leave_closing(void *closed) {
+  longjmp(*(jmp_buf *)closed, 1);
+}
+
+/* A state that goes along with its heap is left when its finalizers have run: after that the VM goes through all of its
+   objects, which for a worker takes as long as it took to make them, to free what is dropped at once. */
+static void close_in_heap(lumap_runtime *runtime) {
+  jmp_buf closed;
+  const void *last = runtime->L && !runtime->torn ? lumap_close_begin(runtime->L) : NULL;
+  lumap_heap_abandon(runtime->heap, last, leave_closing, &closed);
+  if (setjmp(closed) == 0) lumap_state_close(runtime->L);
+}
+
 void lumap_runtime_close(lumap_runtime *runtime) {
   if (!runtime) return;
   /* Pools are userdata of the state: their finalizers end the workers. */
-  if (runtime->heap) lumap_heap_abandon(runtime->heap);
-  lumap_state_close(runtime->L);
+  if (runtime->heap)
+    close_in_heap(runtime);
+  else
+    lumap_state_close(runtime->L);
   lumap_heap_close(runtime->heap);
   lumap_memories_release(runtime->memories);
   free(runtime->backend);

@@ -47,6 +47,7 @@ typedef struct lumap_runtime {
   lumap_generator generator;   /* of math.random */
   struct lumap_runtime *outer; /* whose item waits while this one, a serial worker of it, runs: set on each run */
   bool hides_index;            /* the call that runs has no item indexes */
+  bool torn;                   /* machine code was left, and the state stands as it stood there: it can but be closed */
   bool knows_machine_code;     /* it has looked for the next */
   size_t shared_bytes;         /* shared memory made by this state since it collected garbage for its sake: the */
   unsigned shared_count;       /* collector does not see how large that is; and how many pieces */

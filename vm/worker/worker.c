@@ -272,7 +272,10 @@ enum { LEFT = -1 };
 /* The status of Lua. The handler's jump comes back to life here; no variable is changed in between. */
 static int run_leavable(worker *self) {
   int code;
-  if (sigsetjmp(self->leave, 0) != 0) return LEFT;
+  if (sigsetjmp(self->leave, 0) != 0) {
+    self->runtime->torn = true;
+    return LEFT;
+  }
   atomic_store(&self->may_leave, true);
   code = lumap_protected_call(self->runtime->L, run_protected, self);
   atomic_store(&self->may_leave, false);
