@@ -37,6 +37,23 @@ backends.each(function(with)
     pool:close()
   end)
 
+  it("what few calls need is loaded when one needs it", function()
+    local function loaded()
+      local found = {}
+      for _, name in ipairs({ "failures", "runners", "streams", "libraries", "init_function" }) do
+        found[name] = package.loaded["parallel." .. name] and true
+      end
+      return found
+    end
+    local pool = parallel.pool(with())
+    assert.same({}, pool:map(loaded, { 1 })[1])
+    pool:map(function()
+      error("fails")
+    end, { 1 }, { errors = "collect" })
+    assert.same({ failures = true }, pool:map(loaded, { 1 })[1])
+    pool:close()
+  end)
+
   it("an encoder that comes late writes what is left", function()
     local function give(i)
       if i == 4 then

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
--- copies.lua - the caller's half of a call on the back-end "fork". Workers are copies of this process, so the function,
--- its upvalues and a list of items are simply there: they are handed over in a table that each copy finds at the same
--- place. What is encoded: results, items that a source gives later, and folded values.
+-- copies.lua - what is special about a call on the back-end "fork", the caller's half above all. Workers are copies of
+-- this process, so the function, its upvalues and a list of items are simply there: they are handed over in a table
+-- that each copy finds at the same place. What is encoded: results, items that a source gives later, folded values.
 --
 -- What a result refers to shall be the caller's own object when it arrives, its class above all. So functions and
 -- classes that can be found from what is handed over get numbers before the first copy is made.
@@ -98,6 +98,14 @@ function copies.share(call, fn, opts)
   shared.known = find_objects { fn, call.fold, shared.items, _G, package.loaded }
   call.job:know(shared.known)
   pool.core:share(shared)
+end
+
+--- In a copy: the context (worker.lua) of the call that it was made for. All is in its place, globals included.
+function copies.open_context(shared, api)
+  local context = { scope = api.scope(_G), read = 0, values = { shared.fn, shared.plan, shared.fold }, loops = {} }
+  api.know(context.scope, shared.known)
+  for name, value in pairs(shared.globals or {}) do _G[name] = value end
+  return context
 end
 
 return copies

@@ -7,43 +7,12 @@
 -- runners.folding is true while a folding function runs: an error is then none of the item's.
 
 local core = require "lumap.core"
-local pack = require("lumap.compat").pack
+local compat = require "lumap.compat"
 
---- Stores what one item gave: value c at columns[c][k].
-local function store(columns, k, ...)
-  local n = select("#", ...)
-  if n == 1 then
-    columns[1][k] = (...)
-    return
-  end
-  for c = 1, n do
-    local column = columns[c]
-    if not column then
-      column = {}
-      columns[c] = column
-    end
-    column[k] = (select(c, ...))
-  end
-end
+local pack, unpack = compat.pack, compat.unpack
 
 return function(begin, into, control)
-  local runners = { store = store, folding = false }
-
-  function runners.map(fn, call, first, at, last, items, columns)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      store(columns, k, fn(items[k]))
-    end
-    return last
-  end
-
-  function runners.each(fn, call, first, at, last, items)
-    for k = at, last do
-      if begin(control, call, first + k - 1) then return k - 1 end
-      fn(items[k])
-    end
-    return last
-  end
+  local runners = { folding = false }
 
   --- Stores the result of each item in its place of the call's buffer.
   function runners.into(fn, call, first, at, last, items, _, _, context, kind)
@@ -106,6 +75,16 @@ return function(begin, into, control)
     local results = pack(fn(items[1]))
     for c = 1, results.n do columns[c] = { results[c] } end
     return last
+  end
+
+  --- The function over lists of arguments. `index` tells the number of the item that runs.
+  function runners.spreading(fn, index)
+    return function(args)
+      if type(args) ~= "table" then
+        error(("item %d of starmap is not a list of arguments but a %s"):format(index(), type(args)), 0)
+      end
+      return fn(unpack(args, 1, args.n or #args))
+    end
   end
 
   return runners

@@ -6,59 +6,60 @@
 --
 -- One protected call runs many items: after an error the control block's index tells which one raised it.
 
-local core = require "lumap.core"
-local compat = require "lumap.compat"
-local Error = require "parallel.error"
-local libraries = require "parallel.libraries"
-local runners_with = require "parallel.runners"
+-- What few calls need, failures above all, is in modules that are loaded when the first one needs it: loading takes
+-- most of the time and memory that a worker costs before its first item.
 
-local pack, unpack = compat.pack, compat.unpack
+local core = require "lumap.core"
 
 -- A worker that has run as many items is worth the ffi library.
 local WARM_ITEMS = 64
 -- So many logs are remembered.
 local MOST_KEPT = 16
 
---- The worker's part of a traceback: the lines above our own.
-local function trimmed_traceback(level)
-  local lines = {}
-  for line in debug.traceback("", level + 1):gmatch("[^\n]+") do
-    if line:find("[lumap]/parallel/", 1, true) then break end
-    lines[#lines + 1] = line
+--- Stores what one item gave: value c at columns[c][k].
+local function store(columns, k, ...)
+  local n = select("#", ...)
+  if n == 1 then
+    columns[1][k] = (...)
+    return
   end
-  while #lines > 1 and lines[#lines]:find("^%s*%[C%]:") do lines[#lines] = nil end
-  lines[1] = "stack traceback of the worker:"
-  return table.concat(lines, "\n")
+  for c = 1, n do
+    local column = columns[c]
+    if not column then
+      column = {}
+      columns[c] = column
+    end
+    column[k] = (select(c, ...))
+  end
 end
 
---- The text that the stock interpreter prints for an uncaught error.
-local function message_of(value)
-  if type(value) == "string" or type(value) == "number" then return tostring(value) end
-  local meta = getmetatable(value)
-  if type(meta) == "table" and meta.__tostring then
-    local ok, text = pcall(tostring, value)
-    if ok then return text end
+--- The runners (runners.lua) of map and each, which a worker makes anew when it has a faster `begin`.
+local function plain_runners(begin, control)
+  local function run_map(fn, call, first, at, last, items, columns)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      store(columns, k, fn(items[k]))
+    end
+    return last
   end
-  return compat.error_object_text(value)
-end
 
-local crosses = { ["nil"] = true, boolean = true, number = true, string = true }
-
---- The message handler: a plain table that can cross. The value goes along if it can.
-local function describe(value)
-  local record = { kind = "error", message = message_of(value), traceback = trimmed_traceback(2) }
-  if getmetatable(value) == Error and value.kind == "cancelled" and core.cancelled() then
-    -- The item ends since it was asked to.
-    record.kind, record.message = "cancelled", value.message
+  local function run_each(fn, call, first, at, last, items)
+    for k = at, last do
+      if begin(control, call, first + k - 1) then return k - 1 end
+      fn(items[k])
+    end
+    return last
   end
-  if crosses[type(value)] or core.check(value) then record.value = value end
-  return record
+
+  return run_map, run_each
 end
 
 return function(api)
   local stopped = api.stopped
   local control = api.control
-  local numbers, start_stream, runners = api.numbers, api.start_stream, runners_with(api.begin, api.into, control)
+  local numbers, start_stream, begin, into = api.numbers, api.start_stream, api.begin, api.into
+  local run_map, run_each = plain_runners(begin, control)
+  local runners -- of the other modes
   local items_met, compiled = 0, false
 
   --- What runs so many items gets loops that the VM compiles, where it does. They need the ffi library, which takes
@@ -70,7 +71,20 @@ return function(api)
     local loops = require "parallel.loops"
     if not loops then return end
     local made = loops(control, api.stream_address())
-    numbers, start_stream, runners = made.numbers, made.start_stream, runners_with(made.begin, made.into, control)
+    numbers, start_stream, begin, into = made.numbers, made.start_stream, made.begin, made.into
+    run_map, run_each = plain_runners(begin, control)
+    runners = nil
+  end
+
+  local function other_runners()
+    if not runners then runners = require("parallel.runners")(begin, into, control) end
+    return runners
+  end
+
+  local function runner_of(mode)
+    if mode == "map" then return run_map end
+    if mode == "each" then return run_each end
+    return other_runners()[mode]
   end
 
   -- In a copy of the caller's process: what the caller has handed over.
@@ -80,17 +94,26 @@ return function(api)
   local current -- the context whose environment and libraries are in place
   local init_error
   local init = shared and shared.init or api.init
+  local libraries -- once a call has brought additions to libraries
+  local streams -- once a call had a seed
 
+  --- The message handler. It may have little stack and memory left, so it only notes what is gone after it.
   local function handler(value)
     if rawequal(value, stopped) then return value end
-    return describe(value)
+    return { value = value, traceback = debug.traceback("", 2) }
   end
 
-  --- What xpcall gave instead of a record: no handler runs when memory is short. An item that is to be run again for
-  --- that gets a state of its own: this one ends here.
+  local function describe(noted) return require("parallel.failures").describe(noted) end
+
+  --- The record (failures.lua) of what xpcall gave: what the handler noted, or a message alone, since no handler runs
+  --- when memory is short. An item that is to be run again for that gets a state of its own: this one ends here.
   local function to_record(failure, plan)
-    if type(failure) == "table" and not rawequal(failure, stopped) then return failure end
     if rawequal(failure, stopped) then error(failure, 0) end
+    if type(failure) == "table" then
+      local ok, record = pcall(describe, failure)
+      if ok then return record end
+      return to_record(record, plan)
+    end
     local message = tostring(failure)
     if not message:find("not enough memory", 1, true) then return { kind = "error", message = message } end
     if plan and plan.retries then api.out_of_memory() end
@@ -98,37 +121,13 @@ return function(api)
   end
 
   --- pcall for what reads what a call brings along: modules are loaded meanwhile, whose pools must not multiply.
+  local function loaded(...)
+    core.loading = false
+    return ...
+  end
   local function loading(read, ...)
     core.loading = true
-    local outcome = pack(pcall(read, ...))
-    core.loading = false
-    return unpack(outcome, 1, outcome.n)
-  end
-
-  --- Runs the pool's init function, whose globals are the worker's own.
-  local function run_init()
-    local own, values = init, {}
-    init = nil
-    local ok, failure = xpcall(function()
-      if shared then return own() end
-      local ok, refusal = loading(api.entry, api.scope(_G), own, values, api.init_references)
-      if not ok then error(refusal, 0) end
-      libraries.keep(values.additions)
-      values[1]()
-    end, handler)
-    if not ok then
-      init_error = to_record(failure)
-      init_error.kind = "init"
-    end
-  end
-
-  --- The call that this copy was made for: all is in its place, globals included.
-  local function open_own_context(call)
-    local context = { scope = api.scope(_G), read = 0, values = { shared.fn, shared.plan, shared.fold }, loops = {} }
-    api.know(context.scope, shared.known)
-    for name, value in pairs(shared.globals or {}) do _G[name] = value end
-    contexts[call] = context
-    return context
+    return loaded(pcall(read, ...))
   end
 
   -- What calls have left that serves others: by the bytes of their log. `true`: such a log has come once.
@@ -156,15 +155,14 @@ return function(api)
   end
 
   local function open_context(call, task)
-    if shared then return open_own_context(call) end
+    if shared then
+      contexts[call] = require("parallel.copies").open_context(shared, api)
+      return contexts[call]
+    end
     local code = api.log_code(task)
     local context = recall(code)
     if not context then
-      local environment = {}
-      for name, value in next, _G do environment[name] = value end
-      environment._G = environment
-      local metatable = { __index = _G }
-      setmetatable(environment, metatable)
+      local environment, metatable = api.environment()
       context = {
         scope = api.scope(environment), read = 0, values = {}, loops = {}, code = code, environment = environment,
         metatable = metatable,
@@ -174,51 +172,15 @@ return function(api)
     return context
   end
 
-  --- The function, each call of which begins its item's stream of random numbers.
-  local function seeded(fn)
-    return function(...)
-      start_stream()
-      return fn(...)
-    end
-  end
-
-  -- In a merge of a seeded call: number of a value -> item at which it begins.
-  local beginnings
-
-  --- The folding function, each call of which begins the stream of the border between what it joins: that is the same
-  --- one, whatever the chunks.
-  local function joining(fn)
-    return function(...)
-      local number = api.index()
-      api.start_border(beginnings and beginnings[number] or number)
-      return fn(...)
-    end
-  end
-
-  --- Gives the context's functions their streams of random numbers.
-  local function seed_functions(context)
-    if context.plan.mode == "reduce" then
-      context.fn = joining(context.fn)
-    else
-      context.fn, context.fold = seeded(context.fn), context.fold and joining(context.fold)
-    end
-  end
-
-  --- Takes the values of a seeded call's merge out of what tells where each begins (fold.lua).
-  local function take_beginnings(first, count, items)
-    beginnings = {}
-    for k = 1, count do
-      if items[k] then beginnings[first + k - 1], items[k] = items[k].from, items[k].value end
-    end
-  end
-
   --- Makes the context, or none, the one that this state runs.
   local function enter(context)
     if context ~= current then
       current = context
       api.enter(context and context.scope)
     end
-    libraries.use(context and context.values.additions)
+    local additions = context and context.values.additions
+    if additions and not libraries then libraries = require "parallel.libraries" end
+    if libraries then libraries.use(additions) end
   end
 
   --- Brings the context up to the log entries that the task needs, and makes it the one that runs; values 1 to 3 are
@@ -232,23 +194,16 @@ return function(api)
     if context.code and not (context.values.additions or plan.into or plan.buffer) and has_come(context.code) then
       context.note = api.note(context.scope, context.environment, plan)
     end
-    if plan.seed then seed_functions(context) end
+    if plan.seed then
+      streams = streams or require("parallel.streams")(api)
+      streams.seed(context, start_stream)
+    end
   end
 
   local function fail_all(task, context, count, record)
     local errors = {}
     for k = 1, count do errors[k] = record end
     api.finish(task, context.scope, {}, errors, count)
-  end
-
-  --- The function over lists of arguments.
-  local function spreading(fn)
-    return function(args)
-      if type(args) ~= "table" then
-        error(("item %d of starmap is not a list of arguments but a %s"):format(api.index(), type(args)), 0)
-      end
-      return fn(unpack(args, 1, args.n or #args))
-    end
   end
 
   --- After an item failed. What earlier ones gave, and later ones are, may have filled the memory: then the state ends
@@ -260,9 +215,10 @@ return function(api)
   --- Runs items at..count of a task, going on behind failed ones unless the plan stops there. Returns how many are
   --- done. `kind`: what `items` is in a map into a buffer; nil: a list.
   local function run_items(task, context, call, first, at, count, items, columns, errors, failures, spread, kind)
-    local runner = runners[context.plan.single and "single" or context.plan.mode]
-    local fn, fold = spread and spreading(context.fn) or context.fn, context.fold
-    if context.merging then runner, fn = runners.reduce, fold or fn end
+    local runner = runner_of(context.plan.single and "single" or context.plan.mode)
+    local fn, fold = context.fn, context.fold
+    if spread then fn = other_runners().spreading(fn, api.index) end
+    if context.merging then runner, fn = runner_of("reduce"), fold or fn end
     while at <= count do
       local failed
       if failures and failures[at] then
@@ -280,7 +236,7 @@ return function(api)
           at = last + 1
         else
           local record = to_record(reached, context.plan)
-          record.folding, runners.folding = runners.folding or nil, false
+          if runners then record.folding, runners.folding = runners.folding or nil, false end
           recover(record, count == 1 or context.plan.mode == "into")
           failed = math.max(at, (api.index() or first) - first + 1)
           errors[failed] = record
@@ -309,11 +265,26 @@ return function(api)
     return items
   end
 
-  --- A piece of the caller's list.
-  local function held_items(first, count)
-    local items = core.new_list(count)
-    for k = 1, count do items[k] = shared.items[first + k - 1] end
-    return items
+  --- What becomes of a number loop that has ended: see run_numbers. `...`: nothing, or what the item gave that ended
+  --- it, behind the kind of that.
+  local function end_numbers(context, task, kind, first, count, state, ok, done, ...)
+    local plan, failure, results_kind = context.plan, done, state.kind or "f64"
+    if ok and select("#", ...) == 0 then
+      api.finish_numbers(task, done, results_kind)
+      return true
+    end
+    if not ok then done = math.max(0, (api.index() or first) - first) end
+    -- The results lie over the first items in the memory: what is left of the items is read, then the results.
+    local items = list_items(task, plan, kind, first, count)
+    local columns, errors = { {} }, {}
+    if done > 0 then api.unpack(task, columns[1], done, results_kind) end
+    if ok then
+      store(columns, done + 1, select(2, ...))
+    else
+      errors[done + 1] = to_record(failure, plan)
+      recover(errors[done + 1], count == 1)
+    end
+    return false, done + 1, columns, errors, items
   end
 
   --- Runs a map over numbers whose results are numbers, in place. Returns true when that was all; else how many items
@@ -323,25 +294,8 @@ return function(api)
     local state = { loops = context.loops }
     local memory = api.memory(task)
     local items = kind == "buffer" and plan.buffer or memory
-    local outcome = pack(xpcall(numbers, handler, context.fn, items, memory, kind, control, call, first, count,
-      plan.start, plan.step, state))
-    local ok, done = outcome[1], outcome[2]
-    if ok and outcome.n == 2 then
-      api.finish_numbers(task, done, state.kind or "f64")
-      return true
-    end
-    if not ok then done = math.max(0, (api.index() or first) - first) end
-    -- The results lie over the first items in the memory: what is left of the items is read, then the results.
-    items = list_items(task, plan, kind, first, count)
-    local columns, errors = { {} }, {}
-    if done > 0 then api.unpack(task, columns[1], done, state.kind or "f64") end
-    if ok then
-      runners.store(columns, done + 1, unpack(outcome, 4, outcome.n))
-    else
-      errors[done + 1] = to_record(outcome[2], plan)
-      recover(errors[done + 1], count == 1)
-    end
-    return false, done + 1, columns, errors, items
+    return end_numbers(context, task, kind, first, count, state, xpcall(numbers, handler, context.fn, items, memory,
+      kind, control, call, first, count, plan.start, plan.step, state))
   end
 
   local function run_task(task, context, call, kind, first, count)
@@ -356,9 +310,10 @@ return function(api)
       local ok
       ok, spread, failures = loading(api.items, task, context.scope, items)
       if not ok then error(spread, 0) end
-      if context.merging and plan.seed then take_beginnings(first, count, items) end
+      if context.merging and plan.seed then streams.take_beginnings(first, count, items) end
     elseif kind == "range" and plan.held then
-      items, spread = held_items(first, count), plan.spread
+      items, spread = core.new_list(count), plan.spread
+      for k = 1, count do items[k] = shared.items[first + k - 1] end
     elseif mode == "into" then
       items, into_kind = kind == "buffer" and plan.buffer or kind ~= "range" and api.memory(task), kind
     elseif mode == "map" then
@@ -377,7 +332,7 @@ return function(api)
     if plan.merges then
       done = columns.filled and 1 or 0
       if plan.seed and columns.filled then columns[2] = { columns.filled } end
-      beginnings = nil
+      if streams then streams.forget_beginnings() end
     end
     api.finish(task, context.scope, columns, errors, done)
   end
@@ -385,7 +340,13 @@ return function(api)
   local function run(task)
     local call, kind, first, count, needed, most = api.info(task)
     local context = contexts[call] or open_context(call, task)
-    if init then run_init() end
+    if init then
+      local own = init
+      init = nil
+      init_error = require("parallel.init_function")(own, shared, api, {
+        loading = loading, handler = handler, to_record = to_record,
+      })
+    end
     if init_error then return fail_all(task, context, count, init_error) end
     if not context.failed and (context ~= current or context.read < needed) then
       local ok, failure = loading(read_log, context, task)

@@ -29,6 +29,22 @@ static int task_info(lua_State *L) {
   return 6;
 }
 
+/* environment() -> table, metatable: the globals of a call. The worker's own are there, since programs look them up in
+   it raw, and those that come later are found through the metatable. */
+static int task_environment(lua_State *L) {
+  lua_settop(L, 0);
+  lumap_push_globals(L);
+  lumap_table_push_copy(L, 1);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "_G");
+  lua_createtable(L, 0, 1);
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushvalue(L, -1);
+  lua_setmetatable(L, 2);
+  return 2;
+}
+
 /* scope(environment) -> scope */
 static int task_scope(lua_State *L) {
   lua_settop(L, 1);
@@ -359,6 +375,7 @@ static int task_stream_address(lua_State *L) {
 void lumap_task_api_open(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"info", task_info},
+      {"environment", task_environment},
       {"scope", task_scope},
       {"enter", task_enter},
       {"know", task_know},
