@@ -67,6 +67,7 @@ struct thread_crew {
 
   /* Held while somebody new is started. No other lock is taken meanwhile. */
   pthread_mutex_t lock;
+  int unused; /* workers whose thread could not be started. Under the lock */
 
   /* Who sits where; NULL: nobody. Of the manned places the guard will look for somebody. */
   _Atomic(thread_worker *) places[];
@@ -203,10 +204,13 @@ static thread_worker *find_unused(thread_crew *own, int number) {
  * worker finds the right one. The place counts from then on, too: the thread's first item may begin, and ask for the
  * guard's eye, before we go on here. What fails leaves the place empty. */
 static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
-  thread_worker *worker = find_unused(own, i + 1);
+  thread_worker *worker = own->unused > 0 ? find_unused(own, i + 1) : NULL;
   bool is_next = i == atomic_load(&own->manned);
   lumap_status status;
-  if (!worker) worker = make_worker(own, i);
+  if (worker)
+    own->unused--;
+  else
+    worker = make_worker(own, i);
   if (!worker) return lumap_error_set(error, LUMAP_E_NOMEM, "no memory for worker %d", i + 1);
   atomic_store(&own->crew->workers[i].control, &worker->ward.control);
   worker->started = true;
@@ -218,6 +222,7 @@ static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
   status = lumap_thread_start(&worker->thread, worker_body, worker, own->stop_signal, error);
   if (status == LUMAP_E_OK) return status;
   worker->started = false;
+  own->unused++;
   if (is_next) atomic_store(&own->manned, i);
   atomic_store(&own->places[i], NULL);
   own->feed.release(own->feed.self);
