@@ -13,6 +13,8 @@ static const size_t first_segment = 480 * 1024, least_segment = 32 * MEGABYTE, h
                     most_segment = 256 * MEGABYTE;
 /* From here on a run has a segment to itself. Below, what is left of a copy is used again soon. */
 static const size_t solo_least = 32 * MEGABYTE;
+/* A free run of so many pages is wanted whole again, if at all: see is_spared. */
+static const uint32_t spared_pages = 4 * MEGABYTE >> LUMAP_PAGE_SHIFT, spared_share = 16;
 static const uint64_t second_ns = 1000000000;
 enum { CALLS_A_LOOK = 32 };
 
@@ -260,13 +262,23 @@ static void *resize_solo(lumap_pages *pages, void *run, size_t size) {
 
 /* ---- what the heap calls ---- */
 
+/* A program that has dropped a long list often makes another one like it. If a short run had been cut from the list's
+ * place meanwhile, that would need new memory from the system, whose first touch takes longer than what the program
+ * does with it. After a second that is not to be expected any more. */
+static bool is_spared(const lumap_pages *pages, const lumap_run *run, uint32_t count) {
+  return run->page_count >= spared_pages && count < run->page_count / spared_share && run->age == pages->age;
+}
+
 /* `unit` pages 1: at the lower end of a free run, so that what lies there can grow; more: aligned, at its upper end. */
 static void *take_run(lumap_pages *pages, size_t size, uint32_t unit) {
   uint32_t count = (uint32_t)(size >> LUMAP_PAGE_SHIFT), skipped = 0;
-  lumap_run *run;
+  lumap_run *run, *fresh;
   lumap_pages_age(pages);
   run = bins_find(&pages->stale, count, unit);
-  if (!run) run = bins_find(&pages->fresh, count, unit);
+  if (!run || is_spared(pages, run, count)) {
+    fresh = bins_find(&pages->fresh, count, unit);
+    if (fresh) run = fresh;
+  }
   if (!run) run = add_segment(pages, size + ((size_t)(unit - 1) << LUMAP_PAGE_SHIFT));
   if (!run) return NULL;
   if (unit > 1) {

@@ -7,8 +7,9 @@
  *   run       pages that belong together, used or free
  *   solo      a segment for one long run: it can grow without a copy
  *
- * A free run is fresh (the system holds no memory for it) or stale (it does). Stale ones are used first, and runs of
- * the two kinds are not joined. Whether a run is in use or free, its memory is not touched here.
+ * A free run is fresh (the system holds no memory for it) or stale (it does). Stale ones are used first, but short ones
+ * are not cut from a long one that was freed within the last second. Runs of the two kinds are not joined. Whether a
+ * run is in use or free, its memory is not touched here.
  *
  * Threads: as the heap that they belong to.
  */
