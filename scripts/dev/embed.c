@@ -213,7 +213,7 @@ int main(int argc, char **argv) {
   for (int i = 3; i < argc; i++) {
     char name[4096];
     module_name(argv[i], name, sizeof name);
-    fprintf(out, "    {\"%s\", \"[lumap]/%s\", module_%d, sizeof module_%d},\n", name, argv[i], i - 3, i - 3);
+    fprintf(out, "    {\"%s\", \"=[lumap]/%s\", module_%d, sizeof module_%d},\n", name, argv[i], i - 3, i - 3);
   }
   fprintf(out, "};\nconst int lumap_embedded_module_count = %d;\n", argc - 3);
   lua_close(L);

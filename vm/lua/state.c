@@ -2,7 +2,6 @@
 #include "lua/state.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "lua/layout.h"
@@ -33,10 +32,8 @@ static int fail_to_load(lua_State *L, const char *name) {
 
 static int load_embedded(lua_State *L) {
   const lumap_embedded_module *module = lua_touserdata(L, lua_upvalueindex(1));
-  char name[128];
   lua_settop(L, 1);
-  snprintf(name, sizeof name, "=%s", module->chunk);
-  if (lumap_load(L, module->code, module->size, name, "b") != 0) return fail_to_load(L, module->name);
+  if (lumap_load(L, module->code, module->size, module->chunk, "b") != 0) return fail_to_load(L, module->name);
   lumap_push_first_globals(L);
   lumap_set_chunk_environment(L, -2);
   lua_insert(L, 1);

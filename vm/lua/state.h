@@ -14,7 +14,7 @@
 /* A Lua file of stdlib/, compiled at build time by the VM that will run it. */
 typedef struct lumap_embedded_module {
   const char *name;  /* as require takes it */
-  const char *chunk; /* "[lumap]/parallel/init.lua" */
+  const char *chunk; /* "=[lumap]/parallel/init.lua" */
   const unsigned char *code;
   size_t size;
 } lumap_embedded_module;
