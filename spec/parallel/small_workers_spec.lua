@@ -72,3 +72,22 @@ backends.each(function(with, backend)
     assert.same({ false, false, false, nil, false, true, false, n = 7 }, sixth)
   end)
 end, nil, 1)
+
+if not rawget(_G, "jit") then
+  it("a module with the name of LuaJIT's ffi library is not looked for", function()
+    local result = interpreter.run_code([[
+      local function forbid()
+        package.preload.ffi = function()
+          io.stderr:write("it is loaded\n")
+          error("it is another one")
+        end
+      end
+      forbid()
+      local buffer = parallel.buffer("double", 2)
+      local function twice(x) return 2 * x end
+      local list = parallel.map(twice, parallel.range(1, 200), { workers = 1, chunk = 100, init = forbid })
+      print(#buffer, list[200])
+    ]])
+    assert.same({ stdout = "2\t400\n", stderr = "", code = 0 }, result)
+  end)
+end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- compat.lua - everything in Lua that differs between LuaJIT 2.1 and PUC Lua 5.4. It returns values and changes
--- nothing; whether the ffi library is there is asked here and in the two files that exist for it (packed, loops).
+-- nothing.
 
 local compat = {}
 
@@ -32,5 +32,13 @@ compat.environment_of = debug.getfenv -- luacheck: ignore
 
 --- The metatable key that makes a value to-be-closed exists only where the language has such variables.
 compat.has_close = _VERSION ~= "Lua 5.1"
+
+--- LuaJIT's ffi library, or nil. Elsewhere it is not looked for: that takes as long as a worker's first items, and what
+--- is found under its name is something else.
+function compat.ffi()
+  local found, ffi = false, nil
+  if type(jit) == "table" then found, ffi = pcall(require, "ffi") end
+  return found and ffi or nil
+end
 
 return compat

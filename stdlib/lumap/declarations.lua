@@ -8,8 +8,8 @@
 -- traceback are those of the stock interpreter. What the call refuses is recorded, too; to repeat it is refused again
 -- and changes nothing.
 
-local found, ffi = pcall(require, "ffi")
-if not found or not ffi.typeinfo then return false end
+local ffi = require("lumap.compat").ffi()
+if not ffi or not ffi.typeinfo then return false end
 
 local core = require "lumap.core"
 local error, pairs, pcall, select, tonumber, type = error, pairs, pcall, select, tonumber, type

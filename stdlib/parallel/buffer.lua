@@ -8,7 +8,7 @@ local core = require "lumap.core"
 local compat = require "lumap.compat"
 local options = require "parallel.options"
 
-local has_ffi, ffi = pcall(require, "ffi")
+local ffi = compat.ffi()
 local floor, rawget, type = math.floor, rawget, type
 
 ---@class parallel.Buffer
@@ -40,7 +40,7 @@ local ranges = {
 -- The greatest finite float; what lies between it and the first number that rounds to infinity is left to C.
 local MOST_FLOAT = (2 - 2 ^ -23) * 2 ^ 127
 
-if has_ffi then
+if ffi then
   local cast, istype, typeof = ffi.cast, ffi.istype, ffi.typeof
   local is_plain = buffer.is_plain
   local NAN = 0 / 0

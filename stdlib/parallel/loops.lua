@@ -8,11 +8,13 @@
 -- A loop's machine code is specialised to the function that it calls. So each call of parallel.map gets a fresh copy
 -- of the loop (from bytecode, about a microsecond): otherwise the traces for many functions would pile up in one loop.
 
-local found, ffi = pcall(require, "ffi")
-if not found then return false end
+local compat = require "lumap.compat"
+
+local ffi = compat.ffi()
+if not ffi then return false end
 
 local core = require "lumap.core"
-local pack = require("lumap.compat").pack
+local pack = compat.pack
 local doubles = ffi.typeof("double *")
 -- As integers of one type, through two pointers: the compiler then has to assume that writing the index may change the
 -- stop request, and reads it again for each item.
