@@ -8,12 +8,15 @@
 -- traceback are those of the stock interpreter. What the call refuses is recorded, too; to repeat it is refused again
 -- and changes nothing.
 
-local ffi = require("lumap.compat").ffi()
-if not ffi or not ffi.typeinfo then return false end
+-- As compat.ffi, which is not loaded for this alone: a program's start would take longer.
+local jit = rawget(_G, "jit")
+local found, ffi
+if type(jit) == "table" then found, ffi = pcall(require, "ffi") end
+if not found or not ffi.typeinfo then return false end
 
 local core = require "lumap.core"
 local error, pairs, pcall, select, tonumber, type = error, pairs, pcall, select, tonumber, type
-local unpack, bit, jit = unpack, bit, jit -- luacheck: ignore
+local unpack, bit = unpack, bit -- luacheck: ignore
 local cdef, load, metatype, typeof = ffi.cdef, ffi.load, ffi.metatype, ffi.typeof
 
 ---@class lumap.declarations
