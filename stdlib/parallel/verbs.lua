@@ -15,6 +15,9 @@ local unpack = compat.unpack
 
 local verbs = {}
 
+-- To make a list of so many results takes longer than to wake a worker.
+local LONG = 2 ^ 14
+
 --- What Call.start takes, for a verb. `start` sets the other three.
 local function new_spec(mode)
   local spec = { mode = 0, fn = 0, source = 0, opts = 0 }
@@ -62,6 +65,11 @@ local function gather(pool, verb, fn, items, opts, spec)
   local call, from = start(pool, verb, fn, items, opts, spec, 3)
   local columns = {}
   local target = { columns = columns, total = from.count }
+  if from.count and from.count >= LONG and not from.plan.into and spec.mode == "map" then
+    -- It takes as long as the first results do, and while they are stored workers would run dry.
+    call:try_supply()
+    columns[1] = core.new_list(from.count)
+  end
   while call:receive(target) do end
   call:finish()
   return columns, call, from
