@@ -60,12 +60,16 @@ typedef struct lumap_met_table {
   uint64_t offset;
 } lumap_met_table;
 
-/* Values on the Lua stack: some a level of nesting, and some more. Few values are nested at all, and a stack for all
-   levels that are allowed would take a third of a worker's memory: there is always room for so many further levels. */
+/* Values on the Lua stack: some a level of nesting, and some more. Few values are nested deeply, and a stack for all
+   levels that are allowed would take a third of a worker's memory: there is room for so many at first, and for all from
+   there on. */
 enum {
-  LUMAP_LEVELS_A_TIME = 20,
-  LUMAP_STACK_TO_ENCODE = LUMAP_LEVELS_A_TIME * 8 + 40,
-  LUMAP_STACK_TO_DECODE = LUMAP_LEVELS_A_TIME * 6 + 40
+  LUMAP_FIRST_LEVELS = 20,
+  LUMAP_SLOTS_TO_ENCODE = 8,
+  LUMAP_SLOTS_TO_DECODE = 6,
+  LUMAP_SLOTS_BESIDE = 40,
+  LUMAP_STACK_TO_ENCODE = LUMAP_FIRST_LEVELS * LUMAP_SLOTS_TO_ENCODE + LUMAP_SLOTS_BESIDE,
+  LUMAP_STACK_TO_DECODE = LUMAP_FIRST_LEVELS * LUMAP_SLOTS_TO_DECODE + LUMAP_SLOTS_BESIDE
 };
 
 struct lumap_encoder {
@@ -122,9 +126,10 @@ static inline uint64_t lumap_sink_offset(const lumap_sink *sink) {
   return sink->base + sink->out->size;
 }
 
-/* One level deeper. [-0, +0] */
+/* One level deeper. Raises an error when there is no memory for the stack. [-0, +0] */
 static inline void lumap_encoder_deepen(lumap_encoder *e) {
-  if (++e->depth % LUMAP_LEVELS_A_TIME == 0) luaL_checkstack(e->L, LUMAP_STACK_TO_ENCODE, "no room to encode");
+  if (++e->depth == LUMAP_FIRST_LEVELS)
+    luaL_checkstack(e->L, LUMAP_DEPTH_ALLOWED * LUMAP_SLOTS_TO_ENCODE + LUMAP_SLOTS_BESIDE, "no room to encode");
 }
 
 void lumap_put_value(lumap_encoder *e, int index, const lumap_step *step);
@@ -316,7 +321,8 @@ int lumap_decoder_bad(lumap_decoder *d, const char *what);
 /* One level deeper. Raises an error when that is too deep, or there is no memory for the stack. */
 static inline void lumap_decoder_deepen(lumap_decoder *d) {
   if (++d->depth > LUMAP_DEPTH_ALLOWED) lumap_decoder_bad(d, "values nested too deeply");
-  if (d->depth % LUMAP_LEVELS_A_TIME == 0) luaL_checkstack(d->L, LUMAP_STACK_TO_DECODE, "no room to decode");
+  if (d->depth == LUMAP_FIRST_LEVELS)
+    luaL_checkstack(d->L, LUMAP_DEPTH_ALLOWED * LUMAP_SLOTS_TO_DECODE + LUMAP_SLOTS_BESIDE, "no room to decode");
 }
 
 /* Raises an error if the input has ended. */
