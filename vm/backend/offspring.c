@@ -234,7 +234,7 @@ static void condemn_damaged(lumap_offspring *child, const lumap_error *error) {
   child->deaf = true;
 }
 
-/* Reads for `steps` system calls at most; false when there is nothing more for now, or for ever. */
+/* Reads for `steps` system calls at most; false when all that has come is read, or nothing will come. */
 static bool receive_some(lumap_offspring *child, int steps) {
   lumap_error error = {0};
   for (int i = 0; i < steps && !child->deaf; i++) {
