@@ -59,9 +59,9 @@ static const char *with_fifo(char letter) {
   return text;
 }
 
-static int count_entries(const char *path) {
+static int count_descriptors(void) {
   int count = 0;
-  DIR *folder = opendir(path);
+  DIR *folder = opendir("/proc/self/fd");
   while (folder && readdir(folder))
     count++;
   if (folder) closedir(folder);
@@ -90,19 +90,17 @@ static void take_census(void) {
   snprintf(path, sizeof path, "/proc/self/task/%ld", number);
   while (access(path, F_OK) == 0)
     sched_yield();
-  descriptors_before = count_entries("/proc/self/fd");
-  threads_before = count_entries("/proc/self/task");
+  descriptors_before = count_descriptors();
+  threads_before = lumap_thread_count();
 }
 
 /* A detached thread is counted until the kernel has put it away, so this has some patience. */
 static void check_census(void) {
   uint64_t deadline = lumap_deadline_after(5);
-  while (count_entries("/proc/self/task") != threads_before && lumap_clock_ns() < deadline)
+  while (lumap_thread_count() != threads_before && lumap_clock_ns() < deadline)
     sched_yield();
-  CHECK(count_entries("/proc/self/task") == threads_before, "%d, not %d", count_entries("/proc/self/task"),
-        threads_before);
-  CHECK(count_entries("/proc/self/fd") == descriptors_before, "%d, not %d", count_entries("/proc/self/fd"),
-        descriptors_before);
+  CHECK(lumap_thread_count() == threads_before, "%d, not %d", lumap_thread_count(), threads_before);
+  CHECK(count_descriptors() == descriptors_before, "%d, not %d", count_descriptors(), descriptors_before);
   CHECK(!has_children(), "a child is left");
   CHECK(fake_open_states() == 0, "%d states are left", fake_open_states());
 }
@@ -488,7 +486,7 @@ static void a_crew_of_threads_needs_its_threads(void) {
   fake_feed feed;
   for (int i = 0; i < 50; i++) {
     CHECK(open_crew(&feed, &lumap_backend_thread, 13, "") == LUMAP_E_OK, "open");
-    CHECK(count_entries("/proc/self/task") <= threads_before + 1, "%d threads", count_entries("/proc/self/task"));
+    CHECK(lumap_thread_count() <= threads_before + 1, "%d threads", lumap_thread_count());
     /* Threads that are stopped before there was anything for them to do. */
     fake_wake(&feed);
     fake_stop(&feed);

@@ -295,6 +295,40 @@ static void thread_gets_a_larger_stack_where_the_process_has_one(void) {
   CHECK(facts.stack_bytes >= (size_t)24 << 20, "%zu", facts.stack_bytes);
 }
 
+/* Lives until `argument`, a pipe's reading end, is at its end. */
+static void *outlive(void *argument) {
+  char byte;
+  while (read(*(int *)argument, &byte, 1) < 0)
+    continue;
+  return NULL;
+}
+
+static void *end_at_once(void *argument) {
+  return argument;
+}
+
+/* While others come and go that are older than the one that stays. */
+static void threads_are_counted_while_others_end(void) {
+  enum { ROUNDS = CHECK_SANITIZED ? 100 : 1000, OTHERS = 5, LOOKS = 20 };
+  int missed = 0;
+  for (int round = 0; round < ROUNDS; round++) {
+    unsigned long others[OTHERS], stays;
+    int pipe_ends[2];
+    if (pipe(pipe_ends)) return;
+    for (int i = 0; i < OTHERS; i++)
+      lumap_thread_start(&others[i], end_at_once, NULL, 0, NULL);
+    lumap_thread_start(&stays, outlive, &pipe_ends[0], 0, NULL);
+    for (int i = 0; i < LOOKS; i++)
+      missed += lumap_thread_count() < 2;
+    close(pipe_ends[1]);
+    for (int i = 0; i < OTHERS; i++)
+      pthread_join((pthread_t)others[i], NULL);
+    pthread_join((pthread_t)stays, NULL);
+    close(pipe_ends[0]);
+  }
+  CHECK(missed == 0, "one that stays was missed %d times", missed);
+}
+
 /* ---- processes ---- */
 
 static lumap_status run_shell(const char *script, const int *descriptors, int count, int *exit_code) {
@@ -477,6 +511,7 @@ int main(int argc, char **argv) {
       TEST(deadlines),
       TEST(thread_has_its_mask_and_stack),
       TEST(thread_gets_a_larger_stack_where_the_process_has_one),
+      TEST(threads_are_counted_while_others_end),
       TEST(process_gets_descriptors_that_lie_crosswise),
       TEST(process_has_open_signals),
       TEST(process_that_does_not_exist),

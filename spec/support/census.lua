@@ -62,9 +62,7 @@ function census.descriptors()
   return found
 end
 
---- Threads of this process.
----@return table threads key: number; value: name
-function census.threads()
+local function read_threads()
   local found = {}
   for entry in lfs.dir("/proc/self/task") do
     local number = tonumber(entry)
@@ -75,9 +73,12 @@ function census.threads()
   return found
 end
 
----@return table snapshot for assert_flat
-function census.snapshot()
-  return { children = census.children(), descriptors = census.descriptors(), threads = census.threads() }
+local function size(map)
+  local count = 0
+  for _ in pairs(map) do
+    count = count + 1
+  end
+  return count
 end
 
 local function added(before, now)
@@ -90,12 +91,20 @@ local function added(before, now)
   return list
 end
 
-local function size(map)
-  local count = 0
-  for _ in pairs(map) do
-    count = count + 1
+--- Threads of this process. Where one of them ends while the folder is read, those that follow it are not named: so it
+--- is read until it says the same twice, which it cannot do of one that has ended.
+---@return table threads key: number; value: name
+function census.threads()
+  local before, now = read_threads(), read_threads()
+  while size(before) ~= size(now) or #added(before, now) > 0 do
+    before, now = now, read_threads()
   end
-  return count
+  return now
+end
+
+---@return table snapshot for assert_flat
+function census.snapshot()
+  return { children = census.children(), descriptors = census.descriptors(), threads = census.threads() }
 end
 
 --- Raises unless this process holds no more than at the snapshot. What ends on its own (a thread on its way out, a

@@ -8,7 +8,6 @@
  */
 #include "os/os.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -136,9 +135,7 @@ static bool join_barriers(void) {
 }
 
 void lumap_memory_barrier_join(bool patient) {
-  struct stat threads;
-  /* A folder's links: those of its own, and one for each folder in it. */
-  if (patient || (stat("/proc/self/task", &threads) == 0 && threads.st_nlink <= 3)) join_barriers();
+  if (patient || lumap_thread_count() == 1) join_barriers();
 }
 
 bool lumap_memory_barrier_all(void) {
@@ -606,13 +603,11 @@ lumap_status lumap_process_start(const char *program, char *const *arguments, co
 }
 
 int lumap_thread_count(void) {
-  int count = 0;
-  struct dirent *entry;
-  DIR *threads = opendir("/proc/self/task");
-  while (threads && (entry = readdir(threads)))
-    count += entry->d_name[0] != '.';
-  if (threads) closedir(threads);
-  return count ? count : 1;
+  struct stat threads;
+  /* The links of a folder are two of its own and one for each folder in it. To read the folder instead would miss
+   * threads: while one of them ends, those that follow it are not named. */
+  if (stat("/proc/self/task", &threads) || threads.st_nlink < 3) return 1;
+  return (int)threads.st_nlink - 2;
 }
 
 void lumap_process_end(int exit_code) {
