@@ -6,6 +6,8 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/resource.h>
 
 #include "check.h"
 
@@ -73,9 +75,9 @@ static void churn(lumap_heap *heap, held *h, uint64_t seed, int rounds) {
   }
 }
 
-static void blocks_keep_what_is_in_them(void) {
+static void blocks_keep_what_is_in_them(bool is_small) {
   static held h;
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(is_small);
   CHECK(heap, "no heap");
   churn(heap, &h, 1, 60000);
   CHECK_SO_FAR();
@@ -87,9 +89,17 @@ static void blocks_keep_what_is_in_them(void) {
   lumap_heap_close(heap);
 }
 
+static void blocks_of_a_large_heap_keep_what_is_in_them(void) {
+  blocks_keep_what_is_in_them(false);
+}
+
+static void blocks_of_a_small_heap_keep_what_is_in_them(void) {
+  blocks_keep_what_is_in_them(true);
+}
+
 static void all_is_dropped_at_once(void) {
   static held h;
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   CHECK(heap, "no heap");
   churn(heap, &h, 2, 5000);
   CHECK_SO_FAR();
@@ -101,7 +111,7 @@ static void count(void *data) {
 }
 
 static void freeing_does_nothing_once_it_is_abandoned(void) {
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   unsigned char *block, *last;
   int times = 0;
   CHECK(heap, "no heap");
@@ -121,7 +131,7 @@ static void big_blocks_grow_and_shrink(void) {
   static const size_t sizes[] = {
       9000,          20000,         MEGABYTE,      9 * MEGABYTE, 31 * MEGABYTE, 33 * MEGABYTE, 90 * MEGABYTE,
       40 * MEGABYTE, 20 * MEGABYTE, 12 * MEGABYTE, 100};
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   unsigned char *blocks[3] = {NULL};
   size_t before = 0;
   CHECK(heap, "no heap");
@@ -156,7 +166,7 @@ static void place_of_a_big_block_is_not_cut_for_short_ones(void) {
   if (CHECK_SANITIZED) return; /* places are malloc's there */
   /* A machine that is so busy that a second goes by in the midst of it does not find ten. */
   for (int i = 0; i < 10; i++) {
-    lumap_heap *heap = lumap_heap_open();
+    lumap_heap *heap = lumap_heap_open(false);
     CHECK(heap, "no heap");
     for (int k = 0; k < 40; k++) /* until the heap has looked at the clock */
       lumap_heap_allocate(heap, NULL, 0, 20000);
@@ -180,7 +190,7 @@ static size_t resident_kb(void) {
 static void trim_gives_back(void) {
   enum { COUNT = 20000 };
   static void *small[COUNT];
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   size_t before = resident_kb(), full, after;
   void *big;
   CHECK(heap, "no heap");
@@ -213,7 +223,7 @@ static void press(void *data) {
 enum { USUAL = 100000 - 100000 / 16 }; /* of a limit of 100000 bytes, what is not kept back */
 
 static void limit_is_kept_to_the_byte(void) {
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   char *block;
   CHECK(heap, "no heap");
   pressed = 0;
@@ -238,7 +248,7 @@ static void limit_is_kept_to_the_byte(void) {
 }
 
 static void pressure_comes_before_the_limit_and_not_at_each_block(void) {
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   int count = 0;
   CHECK(heap, "no heap");
   pressed = 0;
@@ -251,7 +261,7 @@ static void pressure_comes_before_the_limit_and_not_at_each_block(void) {
 }
 
 static void sizes_that_nobody_has_are_refused(void) {
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open(false);
   char *block;
   CHECK(heap, "no heap");
   CHECK(!lumap_heap_allocate(heap, NULL, 0, (size_t)1 << 60), "memory");
@@ -263,11 +273,88 @@ static void sizes_that_nobody_has_are_refused(void) {
   lumap_heap_close(heap);
 }
 
+/* ---- small heaps ---- */
+
+/* Pages of address space that this process has. */
+static long mapped(void) {
+  long pages = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file && fscanf(file, "%ld", &pages) != 1) pages = 0;
+  if (file) fclose(file);
+  return pages;
+}
+
+enum { SMALL_HEAPS = 400, BLOCK = 5000 };
+
+static lumap_heap *small_heaps[SMALL_HEAPS];
+static unsigned char *first_blocks[SMALL_HEAPS];
+
+static void open_small(int n) {
+  small_heaps[n] = lumap_heap_open(true);
+  CHECK(small_heaps[n], "no heap %d", n);
+  first_blocks[n] = lumap_heap_allocate(small_heaps[n], NULL, 0, BLOCK);
+  CHECK(first_blocks[n], "no block in heap %d", n);
+  fill(first_blocks[n], BLOCK, (unsigned)n);
+}
+
+static void close_small(int n) {
+  CHECK(is_filled(first_blocks[n], BLOCK, (unsigned)n), "heap %d", n);
+  lumap_heap_close(small_heaps[n]);
+}
+
+/* Enough for two slabs and a part of the third; some places are used twice. */
+static void small_heaps_share_slabs_and_leave_none(void) {
+  long before = mapped();
+  for (int i = 0; i < SMALL_HEAPS; i++) {
+    open_small(i);
+    CHECK_SO_FAR();
+  }
+  for (int i = 0; i < SMALL_HEAPS; i += 3)
+    close_small(i);
+  for (int i = 0; i < SMALL_HEAPS; i += 6)
+    open_small(i);
+  CHECK_SO_FAR();
+  for (int i = 0; i < SMALL_HEAPS; i++)
+    if (i % 3 > 0 || i % 6 == 0) close_small(i);
+  if (!CHECK_SANITIZED) CHECK(mapped() == before, "%ld pages more", mapped() - before);
+}
+
+static void a_slab_stays_for_the_next_while_there_is_a_large_heap(void) {
+  long before = mapped();
+  lumap_heap *large = lumap_heap_open(false), *small = lumap_heap_open(true), *next;
+  CHECK(large && small, "no heap");
+  lumap_heap_close(small);
+  if (CHECK_SANITIZED) return lumap_heap_close(large); /* places are malloc's there */
+  next = lumap_heap_open(true);
+  CHECK(next == small, "another place");
+  CHECK(lumap_heap_used(next) == 0 && lumap_heap_ready(next) > 64 * 1024, "it is not a new one");
+  lumap_heap_close(next);
+  lumap_heap_close(large);
+  CHECK(mapped() == before, "%ld pages more", mapped() - before);
+}
+
+/* Without address space for a slab of the larger kind there is one of the other. */
+static void small_heaps_where_memory_is_short(void) {
+  struct rlimit before, low;
+  int count = 0;
+  if (CHECK_SANITIZED) return;
+  getrlimit(RLIMIT_AS, &before);
+  low = before;
+  low.rlim_cur = (rlim_t)mapped() * 4096 + 5 * MEGABYTE;
+  CHECK(setrlimit(RLIMIT_AS, &low) == 0, "no limit");
+  while (count < SMALL_HEAPS && (small_heaps[count] = lumap_heap_open(true)))
+    count++;
+  setrlimit(RLIMIT_AS, &before);
+  CHECK(count > 30 && count < 50, "%d heaps", count);
+  while (count > 0)
+    lumap_heap_close(small_heaps[--count]);
+}
+
 /* ---- threads ---- */
 
 static void *churn_and_hand_over(void *argument) {
   static _Thread_local held h;
-  lumap_heap *heap = lumap_heap_open();
+  lumap_heap *heap = lumap_heap_open((uintptr_t)argument % 2 == 0);
   if (heap) churn(heap, &h, (uintptr_t)argument, 8000);
   return heap;
 }
@@ -287,7 +374,8 @@ int main(int argc, char **argv) {
 #define TEST(name)                                                                                                     \
   { #name, name }
   static const check_test tests[] = {
-      TEST(blocks_keep_what_is_in_them),
+      TEST(blocks_of_a_large_heap_keep_what_is_in_them),
+      TEST(blocks_of_a_small_heap_keep_what_is_in_them),
       TEST(all_is_dropped_at_once),
       TEST(freeing_does_nothing_once_it_is_abandoned),
       TEST(big_blocks_grow_and_shrink),
@@ -296,6 +384,9 @@ int main(int argc, char **argv) {
       TEST(limit_is_kept_to_the_byte),
       TEST(pressure_comes_before_the_limit_and_not_at_each_block),
       TEST(sizes_that_nobody_has_are_refused),
+      TEST(small_heaps_share_slabs_and_leave_none),
+      TEST(a_slab_stays_for_the_next_while_there_is_a_large_heap),
+      TEST(small_heaps_where_memory_is_short),
       TEST(heaps_on_many_threads_and_ended_on_another),
   };
   return check_run(tests, sizeof tests / sizeof *tests, 120, NULL, argc, argv);

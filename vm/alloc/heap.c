@@ -3,7 +3,8 @@
  * heap.c - small blocks, and which blocks are runs of pages. See heap.h.
  *
  *   nursery   the heap's first memory. Blocks of all sizes are cut off it one behind the other: a state that does not
- *             do much touches no more than it uses.
+ *             do much touches no more than it uses. It has two parts: the lower one, with the heap itself, as long as a
+ *             place (slabs.h), and the upper one; a small heap gets that when it needs it.
  *   span      64 KB, aligned to that, for blocks of one class. It keeps its own list of free blocks, so that what is
  *             made together lies together however long the state has made and dropped: the collector's walks are what
  *             a program waits for. An empty span goes back to the pages, and to any other use.
@@ -18,6 +19,7 @@
 
 #include "alloc/limit.h"
 #include "alloc/pages.h"
+#include "alloc/slabs.h"
 #include "os/os.h"
 
 enum {
@@ -29,8 +31,8 @@ enum {
   SMALL_BITS = 13,
   SMALL_MOST = 1 << SMALL_BITS,
   CLASS_COUNT = FINE_COUNT + (SMALL_BITS - FINE_BITS) * 8,
-  NURSERY_SIZE = 256 * 1024, /* with the heap itself */
-  SURELY_USED = 96 * 1024,   /* of the nursery: hardly a state that is open has less */
+  UPPER_SIZE = 144 * 1024, /* the nursery's second part */
+  SURELY_USED = 96 * 1024, /* of the nursery: hardly a state that is open has less */
 };
 #define SPAN_SIZE ((size_t)64 * 1024)
 
@@ -67,6 +69,8 @@ struct lumap_heap {
   source *current[CLASS_COUNT]; /* of a span, or the one below: a small state has no spans */
   source nursed[CLASS_COUNT];   /* free blocks of the nursery, and nothing fresh */
   char *nursery, *nursery_end;  /* what is left of it */
+  char *upper;                  /* its second part; NULL: not yet */
+  bool is_small;                /* it lies in a place */
   queue waiting[CLASS_COUNT];
   lumap_pages pages;
 };
@@ -145,16 +149,25 @@ static inline void *take_from(source *blocks) {
   return block;
 }
 
+/* A block that is cut off the nursery; NULL: it is used up. */
+static void *take_nursed(lumap_heap *heap, size_t size) {
+  if ((size_t)(heap->nursery_end - heap->nursery) < size) {
+    if (heap->upper) return NULL;
+    heap->upper = lumap_pages_take(&heap->pages, UPPER_SIZE);
+    if (!heap->upper) return NULL;
+    heap->nursery = heap->upper;
+    heap->nursery_end = heap->upper + UPPER_SIZE;
+  }
+  heap->nursery += size;
+  return heap->nursery - size;
+}
+
 /* A block from elsewhere than the current source, which has none. */
 static __attribute__((noinline)) void *take_elsewhere(lumap_heap *heap, unsigned class) {
   void *block = take_from(&heap->nursed[class]);
-  size_t size = size_of_class(class);
   span *s;
+  if (!block) block = take_nursed(heap, size_of_class(class));
   if (block) return block;
-  if ((size_t)(heap->nursery_end - heap->nursery) >= size) {
-    heap->nursery += size;
-    return heap->nursery - size;
-  }
   s = heap->waiting[class].first;
   if (s)
     dequeue(heap, s);
@@ -187,10 +200,14 @@ static __attribute__((noinline)) void *settle_span(lumap_heap *heap, span *s) {
   return NULL;
 }
 
+static inline bool is_nursed(const lumap_heap *heap, const void *memory) {
+  return (uintptr_t)memory - (uintptr_t)heap < LUMAP_PLACE || (uintptr_t)memory - (uintptr_t)heap->upper < UPPER_SIZE;
+}
+
 static inline void *give_small(lumap_heap *heap, void *memory, size_t size) {
   free_block *block = memory;
   span *s = (span *)((uintptr_t)memory & ~(SPAN_SIZE - 1));
-  if ((uintptr_t)memory - (uintptr_t)heap < NURSERY_SIZE) {
+  if (is_nursed(heap, memory)) {
     unsigned class = class_of(size);
     block->next = heap->nursed[class].free;
     heap->nursed[class].free = block;
@@ -293,26 +310,47 @@ void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_s
 
 /* ---- from open to close ---- */
 
-lumap_heap *lumap_heap_open(void) {
+static lumap_heap *open_large(void) {
   lumap_pages pages = {0};
-  lumap_heap *heap = lumap_pages_take(&pages, NURSERY_SIZE);
+  lumap_heap *heap = lumap_pages_take(&pages, LUMAP_PLACE + UPPER_SIZE);
   if (!heap) return NULL;
   lumap_memory_prepare(heap, SURELY_USED);
-  /* Fresh memory is zeroed. */
-  heap->pages = pages;
+  lumap_slabs_hold();
+  *heap = (lumap_heap){.pages = pages, .upper = (char *)heap + LUMAP_PLACE};
+  heap->nursery_end = heap->upper + UPPER_SIZE;
+  return heap;
+}
+
+static lumap_heap *open_small(void) {
+  lumap_heap *heap = lumap_place_take();
+  if (heap) *heap = (lumap_heap){.is_small = true, .nursery_end = (char *)heap + LUMAP_PLACE};
+  return heap;
+}
+
+lumap_heap *lumap_heap_open(bool is_small) {
+  lumap_heap *heap = is_small ? open_small() : open_large();
+  if (!heap) return NULL;
   lumap_heap_limit(heap, 0, NULL, NULL);
   for (unsigned class = 0; class < CLASS_COUNT; class ++)
     heap->current[class] = &heap->nursed[class];
   heap->nursery = (char *)(heap + 1);
-  heap->nursery_end = (char *)heap + NURSERY_SIZE;
   return heap;
+}
+
+size_t lumap_heap_ready(const lumap_heap *heap) {
+  return (size_t)(heap->nursery_end - heap->nursery);
 }
 
 void lumap_heap_close(lumap_heap *heap) {
   lumap_pages pages;
+  bool is_small;
   if (!heap) return;
-  pages = heap->pages; /* the heap itself lies in one of them */
+  /* The heap itself lies in one of them. */
+  pages = heap->pages;
+  is_small = heap->is_small;
+  if (is_small) lumap_place_give(heap);
   lumap_pages_deinit(&pages);
+  if (!is_small) lumap_slabs_let_go();
 }
 
 void lumap_heap_abandon(lumap_heap *heap, const void *last, void (*done)(void *data), void *data) {

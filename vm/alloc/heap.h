@@ -9,8 +9,8 @@
  * runs of pages (pages.h), which the state keeps for itself when they are freed: to touch fresh memory from the system
  * costs more than to copy into it. lumap_heap_trim gives back what was not used for a while.
  *
- * A heap belongs to whoever opened it. One thread at a time; heaps share nothing, so any number of threads may each use
- * their own, and one may be freed on another thread than it was used on.
+ * A heap belongs to whoever opened it. One thread at a time; heaps meet only while they are opened and closed, so any
+ * number of threads may each use their own, and one may be freed on another thread than it was used on.
  *
  * Under a sanitizer each block is a malloc of its own, so that what a state does wrong is seen; limit, counts and the
  * end at once are the same.
@@ -23,8 +23,9 @@
 
 typedef struct lumap_heap lumap_heap;
 
-/* NULL when there is no memory. */
-lumap_heap *lumap_heap_open(void);
+/* `is_small`: one of many of its kind, such as a worker's; it begins in memory that such heaps share (slabs.h). NULL
+ * when there is no memory. */
+lumap_heap *lumap_heap_open(bool is_small);
 
 /* Gives all memory back, whatever is still allocated in it. NULL is fine. */
 void lumap_heap_close(lumap_heap *heap);
@@ -40,6 +41,9 @@ void lumap_heap_limit(lumap_heap *heap, size_t bytes, void (*pressure)(void *dat
 
 /* Bytes that the state holds: those it asked for, nothing that is kept here for later. */
 size_t lumap_heap_used(const lumap_heap *heap);
+
+/* Bytes that it has for small blocks without asking the system. */
+size_t lumap_heap_ready(const lumap_heap *heap);
 
 /* From now on, freeing does nothing: all goes with lumap_heap_close, which must be next but for such frees. Closing a
  * state is faster then. When the block `last` is freed (NULL: no block), done(data) is called, which need not return.

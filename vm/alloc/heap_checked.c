@@ -80,12 +80,18 @@ void *lumap_heap_allocate(void *data, void *memory, size_t old_size, size_t new_
   return block + 1;
 }
 
-lumap_heap *lumap_heap_open(void) {
+lumap_heap *lumap_heap_open(bool is_small) {
   lumap_heap *heap = calloc(1, sizeof *heap);
+  (void)is_small;
   if (!heap) return NULL;
   heap->ring.next = heap->ring.previous = &heap->ring;
   lumap_heap_limit(heap, 0, NULL, NULL);
   return heap;
+}
+
+size_t lumap_heap_ready(const lumap_heap *heap) {
+  (void)heap;
+  return 0;
 }
 
 void lumap_heap_close(lumap_heap *heap) {

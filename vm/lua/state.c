@@ -92,7 +92,9 @@ static int open_protected(lua_State *L) {
 enum { ROOM_FOR_A_STATE = 64 * 1024 };
 
 static bool has_room(const lumap_state_options *options) {
-  void *room = options->allocator(options->allocator_data, NULL, 0, ROOM_FOR_A_STATE);
+  void *room;
+  if (options->room >= ROOM_FOR_A_STATE) return true;
+  room = options->allocator(options->allocator_data, NULL, 0, ROOM_FOR_A_STATE);
   if (!room) return false;
   options->allocator(options->allocator_data, room, ROOM_FOR_A_STATE, 0);
   return true;

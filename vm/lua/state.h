@@ -28,6 +28,7 @@ bool lumap_is_embedded(const char *source);
 typedef struct lumap_state_options {
   lua_Alloc allocator; /* NULL: the VM's own */
   void *allocator_data;
+  size_t room;              /* bytes that the allocator is known to have */
   bool ignore_environment;  /* LUA_PATH and LUA_CPATH are not read */
   const char *path, *cpath; /* package.path and package.cpath; NULL: the VM's defaults */
 } lumap_state_options;

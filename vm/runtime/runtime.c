@@ -80,12 +80,14 @@ static int furnish(lua_State *L) {
 }
 
 /* The state's memory, unless a host has an allocator of its own. */
-static bool open_heap(lumap_runtime *runtime, lumap_state_options *state) {
+static bool open_heap(lumap_runtime *runtime, lumap_state_options *state, bool is_small) {
   if (state->allocator) return true;
-  runtime->heap = lumap_heap_open();
+  runtime->heap = lumap_heap_open(is_small);
+  if (!runtime->heap) return false;
   state->allocator = lumap_heap_allocate;
   state->allocator_data = runtime->heap;
-  return runtime->heap != NULL;
+  state->room = lumap_heap_ready(runtime->heap);
+  return true;
 }
 
 lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_error *error) {
@@ -111,7 +113,7 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;
   runtime->memories = options->memories ? lumap_memories_acquire(options->memories) : lumap_memories_new();
   if (!runtime->memories) goto no_memory;
-  if (!open_heap(runtime, &state)) goto no_memory;
+  if (!open_heap(runtime, &state, options->is_one_of_many)) goto no_memory;
   if (lumap_state_open(&state, furnish, runtime, error)) {
     if (lumap_runtime_limit(runtime, options->memory_limit, error) == LUMAP_E_OK) return runtime;
   } else {

@@ -73,6 +73,7 @@ typedef struct lumap_runtime_options {
   int worker_count;
   const char *backend, *program; /* copied */
   lumap_memories *memories;      /* kept; NULL: a set of its own */
+  bool is_one_of_many;           /* other states are in this process: its memory begins small */
   uint64_t memory_limit;         /* see lumap_runtime_limit; 0: none */
   bool stop_signal;
   int layout; /* as the runtime's */
