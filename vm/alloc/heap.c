@@ -31,7 +31,7 @@ enum {
   SMALL_BITS = 13,
   SMALL_MOST = 1 << SMALL_BITS,
   CLASS_COUNT = FINE_COUNT + (SMALL_BITS - FINE_BITS) * 8,
-  UPPER_SIZE = 144 * 1024, /* the nursery's second part */
+  UPPER_SIZE = 400 * 1024, /* the nursery's second part */
   SURELY_USED = 96 * 1024, /* of the nursery: hardly a state that is open has less */
 };
 #define SPAN_SIZE ((size_t)64 * 1024)

@@ -9,7 +9,7 @@
 #define MEGABYTE ((size_t)1 << 20)
 
 /* A small state gets along with the first segment. From the second one on they are worth huge pages. */
-static const size_t first_segment = 480 * 1024, least_segment = 32 * MEGABYTE, huge_page = 2 * MEGABYTE,
+static const size_t first_segment = 960 * 1024, least_segment = 32 * MEGABYTE, huge_page = 2 * MEGABYTE,
                     most_segment = 256 * MEGABYTE;
 /* From here on a run has a segment to itself. Below, what is left of a copy is used again soon. */
 static const size_t solo_least = 32 * MEGABYTE;
