@@ -108,6 +108,39 @@ backends.each_size(function(with)
 end, backends.all)
 
 backends.each(function(with)
+  -- Sleeps are the work here: a fold that takes its time.
+  local function join_slowly(a, b)
+    parallel.sleep(0.001)
+    return a .. b
+  end
+
+  it("a fold that takes long has all items", function()
+    local list = words(40)
+    local text = table.concat(list)
+    for _, chunk in ipairs({ 1, 2, 3, "auto" }) do
+      assert.equal(text, parallel.reduce(join_slowly, list, with({ chunk = chunk })))
+    end
+  end)
+
+  it("a fold that its deadline ends, at whatever moment, has no value", function()
+    local list = words(30)
+    local text = table.concat(list)
+    for _, chunk in ipairs({ 5, 30 }) do
+      for milliseconds = 3, 39, 4 do
+        local options = with({ chunk = chunk, deadline = milliseconds / 1000 })
+        local ok, result = pcall(parallel.reduce, join_slowly, list, options)
+        if ok then
+          assert.equal(text, result)
+        else
+          assert.equal("deadline", result.kind, tostring(result))
+          assert.is_nil(result.index)
+        end
+      end
+    end
+  end)
+end, backends.all)
+
+backends.each(function(with)
   it("mapfn gets all values of a source; its errors have an index, those of a folding function have none", function()
     local i = 0
     assert.equal("1-10 2-20 3-30 ", parallel.mapreduce(function(a, b)

@@ -98,7 +98,8 @@ end
 ---   single     it has no item indexes (submit)
 ---   hands_out  the verb counts in `taken` the results that it has handed out
 ---   fold       the second function of mapreduce
----   merges     what sends chunks of its own (fold.lua): index of the first, and a method send(call, drained)
+---   merges     what sends chunks of its own (fold.lua): index of the first, and the methods send(call, drained) and
+---              is_whole()
 ---   async      nobody may be there to send the rest later: all items of a list are sent at once
 function Call.start(pool, spec)
   local opts, source = spec.opts, spec.source
@@ -246,7 +247,8 @@ function Call:send(first, n, again)
     else
       self.in_flight = self.in_flight + 1
       self.under_way[first] = sent
-      if sent > (self.chunk or 1) and (self.trusts or self.chunk) then
+      -- A merge is as long as it is, and cannot be cut: its value is one for all.
+      if sent > (self.chunk or 1) and (self.trusts or self.chunk) and not self.merges then
         self.bold[first], self.bold_count = true, self.bold_count + 1
       end
       self:note_size(submitted)

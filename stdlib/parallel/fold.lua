@@ -64,6 +64,12 @@ function Folder:keep(run)
   self.mergeable[run], self.long[run] = #run > 1 or nil, #run >= MERGE_EARLY or nil
 end
 
+--- Is there one segment at most, that stands for all which has been taken in?
+function Folder:is_whole()
+  local lo, run = next(self.starting)
+  return lo == nil or (#run == 1 and next(self.starting, lo) == nil)
+end
+
 --- Takes in the value that stands for items lo to hi and begins with item `from`; without `has` there is none.
 function Folder:add(lo, hi, has, value, from)
   local before, after = self.ending[lo - 1], self.starting[hi + 1]

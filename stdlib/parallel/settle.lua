@@ -142,10 +142,12 @@ function methods:fail_unfinished()
   local count = self.source.count or self.next - 1
   if count >= self.next then list[#list + 1] = { self.next, count - self.next + 1 } end
   self.next = count + 1
-  if #list == 0 then return end
-  table.sort(list, function(a, b) return a[1] < b[1] end)
   local message = "the call's deadline passed before it was done"
-  if self.merges then return self:fail(nil, { kind = "deadline", message = message }) end
+  if self.merges then
+    if #list > 0 or not self.merges:is_whole() then self:fail(nil, { kind = "deadline", message = message }) end
+    return
+  end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
   for i = 1, #list do
     for index = list[i][1], list[i][1] + list[i][2] - 1 do
       self:lose(index, { kind = "deadline", message = message })
@@ -179,11 +181,10 @@ end
 function methods:settle(outcome, first, count, worker)
   if KINDS[outcome] then
     self:settle_death(outcome, first, count, worker)
-  elseif outcome == "deadline" then
+  elseif outcome == "deadline" or (outcome == "cancelled" and (self.expired or self:is_late())) then
+    -- Those who end the items may look at the clock before us.
     self:settle_end(first, count)
     if not self.expired then self:expire() end
-  elseif outcome == "cancelled" and self.expired then
-    self:settle_end(first, count)
   elseif outcome == "cancelled" and self.was_cut and not self.ended then
     self:send_again(first, first + count - 1)
   elseif outcome == "cancelled" and not self.ended then

@@ -328,11 +328,12 @@ return function(api)
     else
       done = run_items(task, context, call, first, done + 1, count, items, columns, errors, failures, spread, into_kind)
     end
-    -- A fold has one value for all items, or none.
+    -- A fold has one value for all items, or none. That of some would be taken for theirs.
     if plan.merges then
+      if streams then streams.forget_beginnings() end
+      if done < count and not next(errors) then return api.cancel(task) end
       done = columns.filled and 1 or 0
       if plan.seed and columns.filled then columns[2] = { columns.filled } end
-      if streams then streams.forget_beginnings() end
     end
     api.finish(task, context.scope, columns, errors, done)
   end

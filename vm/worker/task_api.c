@@ -314,6 +314,15 @@ static int task_finish(lua_State *L) {
   return 0;
 }
 
+/* cancel(task): it was told to stop, and has no results. */
+static int task_cancel(lua_State *L) {
+  lumap_task *task = to_task(L);
+  lumap_bytes_clear(&task->payload);
+  task->done = 0;
+  task->outcome = LUMAP_OUTCOME_CANCELLED;
+  return 0;
+}
+
 /* index() -> the item that runs, or that ran last in this task; nil: none has begun */
 static int task_index(lua_State *L) {
   uint64_t index = atomic_load_explicit(&lumap_runtime_get(L)->control->index, memory_order_relaxed);
@@ -386,6 +395,7 @@ void lumap_task_api_open(lua_State *L) {
       {"unpack", task_unpack},
       {"finish", task_finish},
       {"finish_numbers", task_finish_numbers},
+      {"cancel", task_cancel},
       {"index", task_index},
       {"hide_index", task_hide_index},
       {"stop_from", task_stop_from},
