@@ -49,6 +49,8 @@ typedef struct lumap_worker {
   bool rested;   /* nothing came since it was told to rest */
   bool waits;    /* in the pool's list of those who wait for work, between these two */
   struct lumap_worker *warmer, *colder;
+  uint32_t cut_call; /* the task of this call that runs item cut_item was asked to end with it; 0: none was */
+  uint64_t cut_item;
   lumap_list mailbox; /* tasks for this worker alone (LUMAP_TASK_END) */
 
   lumap_event bell;        /* any thread: there is something for this worker, who waits */

@@ -164,6 +164,8 @@ static bool run_chunk(child *self, lumap_error *error) {
   bool usable, sent;
   if (!task) return false;
   usable = lumap_seat_run(&self->seat, task);
+  /* Who asks for the task to end early counts on a result that is still to come: from here on nobody does. */
+  atomic_store(&self->seat.control->call, 0);
   self->retires = task->is_last;
   head = lumap_frame_of_task(LUMAP_FRAME_RESULT, task);
   sent = send_frame(self, &head, task->error.message, &task->payload);

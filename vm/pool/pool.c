@@ -181,13 +181,16 @@ static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) 
   atomic_store(&control->stop_call, call_id);
 }
 
-/* Under the lock, when a task that may have been cut short is done: what the worker begins from now on runs, unless the
-   call was cancelled. */
-static void lift_cut(lumap_worker *worker, const lumap_call *call) {
+/* Under the lock, when a task is done: if it is the one that was cut short, what the worker begins from now on runs,
+   unless the call was cancelled. The result of one before it may come after the cut was asked for: a child process has
+   gone on meanwhile. */
+static void lift_cut(lumap_worker *worker, const lumap_task *task) {
   lumap_control *control = worker->control;
-  uint64_t stopped = call->id, from = atomic_load(&call->stop_from);
+  uint64_t stopped = task->call_id, from = atomic_load(&task->call->stop_from);
+  if (worker->cut_call != task->call_id || worker->cut_item - task->first >= task->count) return;
+  worker->cut_call = 0;
   if (!control || !atomic_compare_exchange_strong(&control->stop_call, &stopped, 0)) return;
-  if (from != UINT64_MAX) request_stop(worker, call->id, from);
+  if (from != UINT64_MAX) request_stop(worker, task->call_id, from);
 }
 
 static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
@@ -195,7 +198,7 @@ static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_event *event;
   lumap_task *orphan;
   pthread_mutex_lock(&pool->lock);
-  if (job_of(task)->was_cut) lift_cut(worker, task->call);
+  if (worker->cut_call) lift_cut(worker, task);
   orphan = deliver(pool, task, &event);
   pthread_mutex_unlock(&pool->lock);
   if (event) lumap_event_signal(event);
@@ -530,7 +533,8 @@ void lumap_job_cancel(lumap_job *job, uint64_t from) {
   if (!joined && pool->crew.backend->heed) pool->crew.backend->heed(&pool->crew, &job->call);
 }
 
-/* The item of the job that the worker runs; 0: none, or another job's. */
+/* The item of the job that the worker runs; 0: none, or another job's. While it is another one the worker has yet to
+   tell that the task is done, so this can be held against the results that come from now on. */
 static uint64_t item_of(const lumap_worker *worker, const lumap_job *job) {
   lumap_control *control = worker->control;
   return control && atomic_load(&control->call) == job->call.id ? atomic_load(&control->index) : 0;
@@ -541,16 +545,22 @@ static bool is_stopped_at(const lumap_worker *worker, const lumap_job *job, uint
   return lumap_control_is_stopped(worker->control, job->call.id, index);
 }
 
+/* Under the lock: asks the worker to end its task with the item that it runs. */
+static void cut_after(lumap_worker *worker, const lumap_job *job, uint64_t index) {
+  request_stop(worker, job->call.id, index + 1);
+  if (!is_stopped_at(worker, job, index + 1)) return;
+  worker->cut_call = job->call.id;
+  worker->cut_item = index;
+}
+
 size_t lumap_job_cut(lumap_job *job, uint64_t *stuck) {
   lumap_pool *pool = job->pool;
   int count = pool->joined ? 0 : pool->crew.worker_count;
   size_t found = 0;
   pthread_mutex_lock(&pool->lock);
-  job->was_cut = true;
   for (int i = 0; i < count; i++) {
-    lumap_worker *worker = &pool->crew.workers[i];
-    stuck[i] = job->met[i] ? item_of(worker, job) : 0;
-    if (stuck[i]) request_stop(worker, job->call.id, stuck[i] + 1);
+    stuck[i] = job->met[i] ? item_of(&pool->crew.workers[i], job) : 0;
+    if (stuck[i]) cut_after(&pool->crew.workers[i], job, stuck[i]);
   }
   pthread_mutex_unlock(&pool->lock);
   if (!lumap_memory_barrier_all()) return 0;

@@ -40,7 +40,6 @@ typedef struct lumap_job {
   uint32_t finished_count;
   uint32_t unfinished; /* submitted, not finished */
   uint32_t wake_below; /* see lumap_job_wake_below */
-  bool was_cut;        /* lumap_job_cut was called */
   unsigned char *met;  /* by worker number - 1: has taken a task of this job */
   /* The caller's thread. */
   uint32_t outstanding; /* submitted, not collected */
