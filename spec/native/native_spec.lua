@@ -17,6 +17,7 @@ local programs = {
   shared_test = "vm/shared (memory and channels of threads and processes)",
   os_test = "vm/os (clocks, threads, processes)",
   backend_test = "vm/backend (serial, threads, processes)",
+  pool_test = "vm/pool (tasks and those who run them)",
   spares_test = "vm/pool (what is kept of tasks)",
 }
 
