@@ -122,6 +122,35 @@ backends.each(function(with)
     end
   end)
 
+  it("a fold that fails whenever it is tried fails in the end, with retries, too", function()
+    local endings = {
+      died = function()
+        os.exit(3)
+      end,
+      timeout = function()
+        while true do
+        end
+      end,
+      memory = function()
+        local text = "x"
+        while true do
+          text = text .. text
+        end
+      end,
+    }
+    for kind, ending in pairs(endings) do
+      for _, chunk in ipairs({ 1, 3 }) do
+        local options = { chunk = chunk, retries = 2, deadline = 60, memory_limit = kind == "memory" and 2 ^ 24 or nil }
+        options.timeout = kind == "timeout" and with().backend ~= "serial" and 0.1 or nil
+        if kind ~= "timeout" or options.timeout then
+          local e = caught(parallel.reduce, ending, parallel.range(1, 5), with(options))
+          assert.equal(kind, e.kind, tostring(e))
+          assert.is_nil(e.index)
+        end
+      end
+    end
+  end)
+
   it("a fold that its deadline ends, at whatever moment, has no value", function()
     local list = words(30)
     local text = table.concat(list)

@@ -36,6 +36,64 @@ local function source(n, look)
   end
 end
 
+-- 12 items, of which the third cannot be sent.
+local function with_refused()
+  local i = 0
+  return function()
+    i = i + 1
+    if i == 3 then
+      return io.tmpfile()
+    end
+    return i <= 12 and i or nil
+  end
+end
+
+--- Asserts that a verb's results by item are those of with_refused.
+local function assert_all_but_third(results, errors)
+  for i = 1, 12 do
+    assert.equal(i ~= 3 and i or nil, results[i])
+    assert.equal(i == 3, errors[i] ~= nil)
+  end
+  assert.same({ "encode", 3 }, { errors[3].kind, errors[3].index })
+end
+
+backends.each(function(with)
+  it("an item that cannot be sent costs none of those that were pulled along with it", function()
+    for _, chunk in ipairs({ 1, 2, 10, 100, "auto", "guided" }) do
+      local function options(errors)
+        return with({ chunk = chunk, errors = errors })
+      end
+      local list = parallel.map(identity, with_refused(), options("collect"))
+      assert.equal(12, list.n)
+      assert_all_but_third(list, list.errors)
+
+      for _, verb in ipairs({ "imap", "imap_unordered" }) do
+        local results, errors = {}, {}
+        for i, value, e in parallel[verb](identity, with_refused(), options("collect")) do
+          results[i], errors[i] = value, e
+        end
+        assert_all_but_third(results, errors)
+      end
+
+      local succeeded, errors = parallel.each(identity, with_refused(), options("collect"))
+      assert.equal(11, succeeded)
+      assert.equal("encode", errors[3].kind)
+
+      local kept = parallel.filter(function(i)
+        return i % 4 == 0
+      end, with_refused(), options("collect"))
+      assert.same({ 4, 8, 12 }, { kept[1], kept[2], kept[3] })
+
+      local path = journal.new()
+      local e = caught(parallel.each, function(i)
+        journal.add(path, i)
+      end, with_refused(), options("finish"))
+      assert.same({ "encode", 3, 11 }, { e.kind, e.index, #journal.lines(path) })
+      journal.remove(path)
+    end
+  end)
+end, backends.all)
+
 backends.each_size(function(with)
   it("iterators pull no more than ahead items beyond those that they handed out", function()
     for _, verb in ipairs({ "imap", "imap_unordered" }) do

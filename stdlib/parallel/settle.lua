@@ -62,12 +62,12 @@ function methods:note_return(first, count)
   return math.min(count, sent)
 end
 
---- Sends the item again, alone, if it failed in a way and not so often that this may help.
-function methods:retry(index, kind)
-  local tries = (self.tries[index] or 0) + 1
+--- Sends the items from first to last again if the first one failed in a way and not so often that this may help.
+function methods:retry(first, last, kind)
+  local tries = (self.tries[first] or 0) + 1
   if not RETRIED[kind] or tries > self.retries or self.ended then return false end
-  self.tries[index] = tries
-  self:send_again(index, index)
+  self.tries[first] = tries
+  self:send_again(first, last)
   return true
 end
 
@@ -108,16 +108,22 @@ function methods:settle_death(outcome, first, count, worker)
   local failure, index = self:describe_death(outcome, worker)
   local last = first + count - 1
   if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
-  if outcome == "memory" and index == 0 and count > 1 and not self.ended then
+  local is_merge = self.merges and first >= self.merges.first
+  if outcome == "memory" and index == 0 and count > (is_merge and 2 or 1) and not self.ended then
     -- No item alone: it was too much at once.
     local half = math.floor(count / 2)
     self:send_again(first + half, last)
     self:send_again(first, first + half - 1)
     return
   end
+  if is_merge then
+    -- As it is: in pieces it would come back unmerged, to be merged anew under other numbers, and so without end.
+    if not self:retry(first, last, failure.kind) then self:lose(first, failure) end
+    return
+  end
   if index < first or index > last then index = first end
   self:keep_written(first, index)
-  if not self:retry(index, failure.kind) then self:lose(index, failure) end
+  if not self:retry(index, index, failure.kind) then self:lose(index, failure) end
   -- The other items of the chunk have no results: those that were done are done again.
   if not self.plan.into and (not self.ended or self.ordered) then self:send_again(first, index - 1) end
   if not self.ended then self:send_again(index + 1, last) end

@@ -141,17 +141,18 @@ local function from_function(pull, first_only)
     end
   end
 
-  --- Pulls up to n items and returns how many; fewer means that the source has ended, has failed, or took longer than
-  --- `patience`. What was pulled before a failure counts: the error is raised when no item is left to be sent first.
+  --- Sees to it that there are n items from `first` on, and returns how many there are; fewer means that the source has
+  --- ended, has failed, or took longer than `patience`. Some may have been pulled before, behind an item that could not
+  --- be sent. What was pulled before a failure counts: the error is raised when no item is left to be sent first.
   local function fill(self, first, n, patience)
-    if self.failure then error(self.failure[1], 0) end
-    if self.ended then return 0 end
-    local ok, failure = pcall(pull_until, self, first, first + n - 1, patience and core.clock() + patience)
-    if not ok then
-      if self.pulled < first then error(failure, 0) end
-      self.failure = { failure }
+    local last = first + n - 1
+    if self.pulled < last and not self.ended and not self.failure then
+      local ok, failure = pcall(pull_until, self, math.max(first, self.pulled + 1), last,
+        patience and core.clock() + patience)
+      if not ok then self.failure = { failure } end
     end
-    return self.pulled - first + 1
+    if self.failure and self.pulled < first then error(self.failure[1], 0) end
+    return math.min(n, self.pulled - first + 1)
   end
 
   local function is_spread(self, first, n)
