@@ -443,6 +443,45 @@ if stops_loops then
   end, backends.all)
 
   backends.each(function(with)
+    around(with, "and what waits:", function(pool)
+      local empty, full = parallel.channel(1), parallel.channel(1)
+      full:send("nobody takes it")
+      local waits = {
+        receive = function()
+          empty:receive()
+        end,
+        send = function()
+          full:send("no room")
+        end,
+        sleep = function()
+          parallel.sleep(1000)
+        end,
+        ["a call of its own"] = function()
+          parallel.map(function()
+            empty:receive()
+          end, { 1, 2 })
+        end,
+      }
+
+      for name, wait in pairs(waits) do
+        it(name .. " ends with the deadline's error", function()
+          local list = pool():map(wait, { 1, 2 }, { deadline = LIMIT, errors = "collect" })
+          for i = 1, 2 do
+            local e = list.errors[i]
+            assert.same({ "deadline", i, nil }, { e.kind, e.index, e.value })
+            assert.is_truthy(e.message:find("deadline", 1, true), e.message)
+          end
+          local e = caught(pool().map, pool(), wait, { 1, 2 }, { deadline = LIMIT, chunk = 2 })
+          assert.same({ "deadline", 1 }, { e.kind, e.index })
+          e = caught(pool().mapreduce, pool(), wait, math.max, { 1, 2 }, { deadline = LIMIT })
+          assert.same({ "deadline" }, { e.kind, e.index })
+          assert_works(pool())
+        end)
+      end
+    end)
+  end, backends.all)
+
+  backends.each(function(with)
     around(with, "and cancelled calls:", function(pool)
       it("cancel ends the item that runs, and the worker is there for others", function()
         for name, run in pairs(swallowing) do

@@ -11,6 +11,7 @@ local DEADLINE_GRACE = 0.5
 
 -- The kinds of failures that chunks without results tell of.
 local KINDS = { died = "died", memory = "memory", start = "init", overtime = "timeout" }
+local LATE = "the call's deadline passed before it was done"
 -- Failures after which an item may be run again.
 local RETRIED = { died = true, timeout = true, memory = true }
 
@@ -148,18 +149,27 @@ function methods:fail_unfinished()
   local count = self.source.count or self.next - 1
   if count >= self.next then list[#list + 1] = { self.next, count - self.next + 1 } end
   self.next = count + 1
-  local message = "the call's deadline passed before it was done"
   if self.merges then
-    if #list > 0 or not self.merges:is_whole() then self:fail(nil, { kind = "deadline", message = message }) end
+    if #list > 0 or not self.merges:is_whole() then self:fail(nil, { kind = "deadline", message = LATE }) end
     return
   end
   table.sort(list, function(a, b) return a[1] < b[1] end)
   for i = 1, #list do
     for index = list[i][1], list[i][1] + list[i][2] - 1 do
-      self:lose(index, { kind = "deadline", message = message })
+      self:lose(index, { kind = "deadline", message = LATE })
       if self.policy ~= "collect" then return end
     end
   end
+end
+
+--- An item failed. What waits (for a channel, for a call of its own) ends when its item is to end, with an error that
+--- does not know why: here it is known that the call's time was over. As of other items of a fold, only that is told.
+function methods:fail_item(index, failure)
+  if failure.kind == "cancelled" and (self.expired or self:is_late()) and not self.pool.terminated then
+    failure.kind, failure.message, failure.value = "deadline", LATE, nil
+    if self.merges then index = nil end
+  end
+  self:fail(index, failure)
 end
 
 --- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold). False when it
@@ -177,7 +187,7 @@ function methods:settle_results(target, first, done, worker, count)
   for i = 1, errors and #errors or 0 do
     failed = errors[i][2]
     failed.worker = worker
-    self:fail(first + errors[i][1], failed)
+    self:fail_item(first + errors[i][1], failed)
   end
   self.source:release(first, done)
   return true
