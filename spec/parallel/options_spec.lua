@@ -184,6 +184,20 @@ describe("starmap", function()
   end)
 end)
 
+describe("index and worker", function()
+  it("are nil outside a worker", function()
+    assert.same({ 1, 1 }, { (select("#", parallel.index())), (select("#", parallel.worker())) })
+    assert.equal("nil nil", tostring(parallel.index()) .. " " .. tostring(parallel.worker()))
+  end)
+
+  it("tell no index in a call without items", function()
+    local future = parallel.submit(function()
+      return select("#", parallel.index()), tostring(parallel.index()), type(parallel.worker())
+    end)
+    assert.same({ 1, "nil", "number" }, { future:get() })
+  end)
+end)
+
 describe("range", function()
   it("refuses what is no number, and a step of 0", function()
     for _, arguments in ipairs({ {}, { 1 }, { "a", 2 }, { 1, {} }, { 1, 2, "x" }, { 1, 2, 0 }, { 1, 2, 0 / 0 } }) do
@@ -204,6 +218,53 @@ describe("range", function()
       assert.is_false(ok)
       assert.is_truthy(message:find("range", 1, true), message)
     end
+  end)
+
+  it("refuses more items than can be counted, and says what to do", function()
+    local cases = { { 1, 1e19 }, { -2 ^ 63, 2 ^ 63 }, { 0, 2 ^ 53 }, { 2 ^ 53, 0, -1 }, { -1e308, 1e308 } }
+    if math.maxinteger then
+      cases[#cases + 1] = { 1, math.maxinteger }
+      cases[#cases + 1] = { math.mininteger, math.maxinteger }
+      cases[#cases + 1] = { math.maxinteger, math.mininteger, -1 }
+      cases[#cases + 1] = { 0, math.tointeger(2 ^ 53) }
+    end
+    for _, case in ipairs(cases) do
+      local place
+      local ok, message = pcall(function()
+        place = here(1)
+        local range = parallel.range(case[1], case[2], case[3])
+        return range
+      end)
+      assert.is_false(ok, case[1] .. " to " .. case[2])
+      assert_message(message, place, "range", "#2", "2^53", "step")
+    end
+  end)
+
+  it("counts what can be counted, exactly", function()
+    assert.equal(2 ^ 53, parallel.range(1, 2 ^ 53).n)
+    assert.equal(2 ^ 53, parallel.range(-1, -2 ^ 53, -1).n)
+    assert.equal(5, parallel.range(-2 ^ 63, 2 ^ 63, 2 ^ 62).n)
+    assert.same({ 0, 0, 1, 1 }, {
+      parallel.range(2, 1).n, parallel.range(1, 2, -1).n, parallel.range(3, 3).n, parallel.range(3, 3, -1).n,
+    })
+  end)
+
+  it("counts integers that doubles cannot tell apart", function()
+    if not math.maxinteger then
+      return
+    end
+    local most, least = math.maxinteger, math.mininteger
+    local many = math.tointeger(2 ^ 53)
+    assert.equal(many, parallel.range(most - many + 1, most).n)
+    local function items(...)
+      return parallel.map(identity, parallel.range(...), { workers = 1, backend = "serial" })
+    end
+    assert.same({ most - 2, most - 1, most, n = 3 }, items(most - 2, most))
+    assert.same({ most, most - 3, n = 2 }, items(most, most - 5, -3))
+    assert.same({ least, -1, most - 1, n = 3 }, items(least, most, most))
+    assert.same({ most, -1, n = 2 }, items(most, least + 1, least))
+    assert.same({ most - 1, most, n = 2 }, items(most - 1, 1e19))
+    assert.same({ 1, 2, n = 2 }, items(1, 2.9))
   end)
 end)
 

@@ -20,6 +20,13 @@ compat.to_integer = math.tointeger or function(value) return value end
 --- The subtype that decides whether arithmetic stays within integers: "integer", "float", or "number" on LuaJIT.
 compat.number_type = math.type or function() return "number" end
 
+--- The integers nearest to a bound that is none, as a numeric for loop takes it: the last one at or before it in the
+--- direction of the step. Only where the VM has integers.
+function compat.integer_bound(bound, step)
+  local nearest = math.tointeger(step > 0 and math.floor(bound) or math.ceil(bound))
+  return nearest or (bound > 0 and math.maxinteger or math.mininteger)
+end
+
 --- What the stock interpreter prints for an uncaught error that is no string.
 if type(jit) == "table" then
   function compat.error_object_text() return "(error object is not a string)" end

@@ -123,7 +123,7 @@ function parallel.ThreadPool(workers, opts) return pool().ThreadPool(workers, op
 function parallel.ProcessPool(workers, opts) return pool().ProcessPool(workers, opts) end
 
 --- first, first + step, ... up to last: a list that takes no memory and is not sent; each worker counts for itself.
---- Raises: a bound that is not a finite number, a step of zero.
+--- Raises: a bound that is not a finite number, a step of zero, more than 2^53 items.
 ---@param first number
 ---@param last number
 ---@param step number|nil default 1

@@ -16,6 +16,9 @@ local options = require "parallel.options"
 
 local is_integer, pack, to_integer, number_type = compat.is_integer, compat.pack, compat.to_integer, compat.number_type
 
+-- So many items can be counted without a gap on both VMs.
+local MOST_ITEMS = 2 ^ 53
+
 local source = {}
 
 local function keep() end
@@ -36,6 +39,14 @@ local Range = { __name = "parallel.Range" }
 Range.__index = Range
 Range.__len = function(range) return range.n end
 
+--- How many steps lead from first to last: -1 when that lies the other way.
+local function count_steps(first, last, step)
+  if (step > 0) ~= (first <= last) and first ~= last then return -1 end
+  -- Between two integers there may be more than an integer holds.
+  if number_type(first) == "integer" then return core.steps(first, compat.integer_bound(last, step), step) end
+  return math.floor((last - first) / step)
+end
+
 --- parallel.range
 function source.range(first, last, step)
   if step == nil then step = 1 end
@@ -51,11 +62,14 @@ function source.range(first, last, step)
     -- As in a numeric for loop: integers only if all are.
     first, step = first + 0.0, step + 0.0
   end
-  local distance = last - first
-  -- Between two integers it may be none: then in floats.
-  if (distance < 0) ~= (last < first) then distance = last + 0.0 - first end
-  local n = math.floor(distance / step) + 1
-  return setmetatable({ first = first, last = last, step = step, n = n > 0 and to_integer(n) or 0 }, Range)
+  local steps = count_steps(first, last, step)
+  local n = steps + 1
+  -- The steps: to a greater number nothing is added by one.
+  if steps >= MOST_ITEMS then
+    error(("bad argument #2 to 'range' (a bound that at most 2^53 items reach expected, got %s: these would be %.3g;"
+      .. " take a larger step, or a range for each part)"):format(tostring(last), n), 2)
+  end
+  return setmetatable({ first = first, last = last, step = step, n = to_integer(n) }, Range)
 end
 
 --- What workers are told, with room for what a call and its verb put there: constants, as call.lua tells.

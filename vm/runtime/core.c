@@ -91,16 +91,20 @@ static int core_index(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
   bool shown = runtime->control && !runtime->hides_index;
   uint64_t index = shown ? atomic_load_explicit(&runtime->control->index, memory_order_relaxed) : 0;
-  if (index == 0) return 0;
-  lumap_push_integer(L, (int64_t)index);
+  if (index == 0)
+    lua_pushnil(L);
+  else
+    lumap_push_integer(L, (int64_t)index);
   return 1;
 }
 
 /* worker() -> number of this worker, or nil */
 static int core_worker(lua_State *L) {
   lumap_runtime *runtime = lumap_runtime_get(L);
-  if (!runtime->worker) return 0;
-  lua_pushinteger(L, runtime->worker);
+  if (!runtime->worker)
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, runtime->worker);
   return 1;
 }
 
@@ -123,6 +127,15 @@ static int core_new_list(lua_State *L) {
   lua_Number count = luaL_checknumber(L, 1);
   /* Beyond this the table grows as it is filled: a length that somebody only claims must not cost memory. */
   lua_createtable(L, count > 0 && count <= 1 << 26 ? (int)count : 0, 1);
+  return 1;
+}
+
+/* steps(first, last, step) -> how many steps lead from one integer to another that lies in their direction */
+static int core_steps(lua_State *L) {
+  uint64_t first = (uint64_t)luaL_checkinteger(L, 1), last = (uint64_t)luaL_checkinteger(L, 2);
+  lua_Integer step = luaL_checkinteger(L, 3);
+  luaL_argcheck(L, step != 0, 3, "0");
+  lua_pushnumber(L, (lua_Number)(step > 0 ? (last - first) / (uint64_t)step : (first - last) / (0 - (uint64_t)step)));
   return 1;
 }
 
@@ -177,21 +190,14 @@ static int core_signal_name(lua_State *L) {
 
 void lumap_core_open_system(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"clock", core_clock},
-      {"sleep", core_sleep},
-      {"cpu_count", core_cpu_count},
-      {"index", core_index},
-      {"event_key", core_event_key},
-      {"event_wait", core_event_wait},
-      {"cancelled", core_cancelled},
-      {"worker", core_worker},
-      {"draw_seed", core_draw_seed},
-      {"can_seed", core_can_seed},
-      {"new_list", core_new_list},
-      {"settings", core_settings},
-      {"signal_name", core_signal_name},
-      {"direct", core_direct},
-      {NULL, NULL},
+      {"clock", core_clock},         {"sleep", core_sleep},
+      {"cpu_count", core_cpu_count}, {"index", core_index},
+      {"event_key", core_event_key}, {"event_wait", core_event_wait},
+      {"cancelled", core_cancelled}, {"worker", core_worker},
+      {"draw_seed", core_draw_seed}, {"can_seed", core_can_seed},
+      {"new_list", core_new_list},   {"steps", core_steps},
+      {"settings", core_settings},   {"signal_name", core_signal_name},
+      {"direct", core_direct},       {NULL, NULL},
   };
   lumap_core_set(L, functions);
   lua_pushliteral(L, LUMAP_VERSION);
