@@ -301,3 +301,30 @@ describe("codec.encode", function()
     end
   end)
 end)
+
+describe("encode without functions", function()
+  --- The refusal, which names the option, and that the option is enough.
+  local function refusal(value)
+    local ok, message = pcall(codec.encode, { field = value })
+    assert.is_false(ok)
+    assert.is_truthy(message:find("only with the option functions = true", 1, true), message)
+    local with = { functions = true }
+    assert.equal(value, codec.decode(codec.encode({ field = value }, with), with).field)
+    return message
+  end
+
+  it("says of C functions and standard files that they need the option", function()
+    for _, fn in ipairs({ print, string.format, math.sqrt }) do
+      assert.is_truthy(refusal(fn):find("cannot send value.field (a C function): ", 1, true))
+    end
+    assert.is_truthy(refusal(io.stdout):find("cannot send value.field (a standard file): ", 1, true))
+  end)
+
+  it("says of a file that no option helps", function()
+    local file = io.tmpfile()
+    local ok, message = pcall(codec.encode, file)
+    file:close()
+    assert.is_false(ok)
+    assert.is_truthy(message:find("cannot send value (a file handle)" .. REMEDY, 1, true), message)
+  end)
+end)

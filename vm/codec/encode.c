@@ -519,6 +519,11 @@ static void put_userdata(lumap_encoder *e, int index, const lumap_step *step) {
     lumap_put_u8(e->sink.out, (unsigned)file);
     return;
   }
+  if (file >= 0) {
+    lumap_path_push(L, step);
+    lumap_raise(L, "cannot send %s (a standard file): it is encoded only with the option functions = true",
+                lua_tostring(L, -1));
+  }
   if (lumap_put_handle(e, index, step)) return;
   if (!(lua_getmetatable(L, index) && lumap_put_custom(e, index, step)) && !lumap_put_library(e, index, step))
     lumap_path_refuse(L, step, index);

@@ -237,12 +237,13 @@ void lumap_put_function(lumap_encoder *e, int index, const lumap_step *step) {
   lumap_step here = {step, LUMAP_STEP_ENVIRONMENT, index, 0, NULL, NULL};
   int upvalues = lumap_upvalue_count(L, index);
   uint64_t offset;
-  if (lua_iscfunction(L, index)) lumap_path_refuse(L, step, index);
   if (!e->names) {
     lumap_path_push(L, step);
-    lumap_raise(L, "cannot send %s (a function): functions are encoded only with the option functions = true",
-                lua_tostring(L, -1));
+    lumap_raise(L, "cannot send %s (a %s): functions are encoded only with the option functions = true%s",
+                lua_tostring(L, -1), lua_iscfunction(L, index) ? "C function" : "function",
+                lua_iscfunction(L, index) ? ", those in C if a module that can be required has them" : "");
   }
+  if (lua_iscfunction(L, index)) lumap_path_refuse(L, step, index);
   lumap_encoder_deepen(e);
   if (e->depth >= LUMAP_DEPTH_ALLOWED - 20) {
     lumap_path_push(L, step);
