@@ -221,6 +221,7 @@ backends.each(function(with)
     end, { 1, 2, 3, 4 }, with({ chunk = 2 }))
     assert.same({ "died", 3 }, { e.kind, e.exit_code })
     assert.is_nil(e.index)
+    assert.is_nil(e.message:find("item", 1, true), e.message)
     assert.equal(10, parallel.reduce(function(a, b)
       return a + b
     end, { 1, 2, 3, 4 }, with({ chunk = 2 })))

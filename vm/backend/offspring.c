@@ -389,7 +389,10 @@ static void finish_unstarted(lumap_offspring *child, lumap_task *task, pid_t pro
 static void finish_died(lumap_offspring *child, lumap_task *task, const char *end, int signal_number, int exit_code) {
   uint64_t index = atomic_load(&child->worker->control->index);
   lumap_task_fail_died(task, child->worker->number, index, signal_number, exit_code);
-  if (child->ready)
+  if (child->ready && task->died_index == 0)
+    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s", child->worker->number,
+                    (int)child->process, end);
+  else if (child->ready)
     lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s in item %llu", child->worker->number,
                     (int)child->process, end, (unsigned long long)task->died_index);
   else
