@@ -75,9 +75,9 @@ static void churn(lumap_heap *heap, held *h, uint64_t seed, int rounds) {
   }
 }
 
-static void blocks_keep_what_is_in_them(bool is_small) {
+static void blocks_keep_what_is_in_them(lumap_slabs *family) {
   static held h;
-  lumap_heap *heap = lumap_heap_open(is_small);
+  lumap_heap *heap = lumap_heap_open(family);
   CHECK(heap, "no heap");
   churn(heap, &h, 1, 60000);
   CHECK_SO_FAR();
@@ -90,16 +90,19 @@ static void blocks_keep_what_is_in_them(bool is_small) {
 }
 
 static void blocks_of_a_large_heap_keep_what_is_in_them(void) {
-  blocks_keep_what_is_in_them(false);
+  blocks_keep_what_is_in_them(NULL);
 }
 
 static void blocks_of_a_small_heap_keep_what_is_in_them(void) {
-  blocks_keep_what_is_in_them(true);
+  lumap_slabs *family = lumap_slabs_new();
+  CHECK(family, "no slabs");
+  blocks_keep_what_is_in_them(family);
+  lumap_slabs_release(family);
 }
 
 static void all_is_dropped_at_once(void) {
   static held h;
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   CHECK(heap, "no heap");
   churn(heap, &h, 2, 5000);
   CHECK_SO_FAR();
@@ -111,7 +114,7 @@ static void count(void *data) {
 }
 
 static void freeing_does_nothing_once_it_is_abandoned(void) {
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   unsigned char *block, *last;
   int times = 0;
   CHECK(heap, "no heap");
@@ -131,7 +134,7 @@ static void big_blocks_grow_and_shrink(void) {
   static const size_t sizes[] = {
       9000,          20000,         MEGABYTE,      9 * MEGABYTE, 31 * MEGABYTE, 33 * MEGABYTE, 90 * MEGABYTE,
       40 * MEGABYTE, 20 * MEGABYTE, 12 * MEGABYTE, 100};
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   unsigned char *blocks[3] = {NULL};
   size_t before = 0;
   CHECK(heap, "no heap");
@@ -166,7 +169,7 @@ static void place_of_a_big_block_is_not_cut_for_short_ones(void) {
   if (CHECK_SANITIZED) return; /* places are malloc's there */
   /* A machine that is so busy that a second goes by in the midst of it does not find ten. */
   for (int i = 0; i < 10; i++) {
-    lumap_heap *heap = lumap_heap_open(false);
+    lumap_heap *heap = lumap_heap_open(NULL);
     CHECK(heap, "no heap");
     for (int k = 0; k < 40; k++) /* until the heap has looked at the clock */
       lumap_heap_allocate(heap, NULL, 0, 20000);
@@ -190,7 +193,7 @@ static size_t resident_kb(void) {
 static void trim_gives_back(void) {
   enum { COUNT = 20000 };
   static void *small[COUNT];
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   size_t before = resident_kb(), full, after;
   void *big;
   CHECK(heap, "no heap");
@@ -223,7 +226,7 @@ static void press(void *data) {
 enum { USUAL = 100000 - 100000 / 16 }; /* of a limit of 100000 bytes, what is not kept back */
 
 static void limit_is_kept_to_the_byte(void) {
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   char *block;
   CHECK(heap, "no heap");
   pressed = 0;
@@ -248,7 +251,7 @@ static void limit_is_kept_to_the_byte(void) {
 }
 
 static void pressure_comes_before_the_limit_and_not_at_each_block(void) {
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   int count = 0;
   CHECK(heap, "no heap");
   pressed = 0;
@@ -261,7 +264,7 @@ static void pressure_comes_before_the_limit_and_not_at_each_block(void) {
 }
 
 static void sizes_that_nobody_has_are_refused(void) {
-  lumap_heap *heap = lumap_heap_open(false);
+  lumap_heap *heap = lumap_heap_open(NULL);
   char *block;
   CHECK(heap, "no heap");
   CHECK(!lumap_heap_allocate(heap, NULL, 0, (size_t)1 << 60), "memory");
@@ -270,6 +273,35 @@ static void sizes_that_nobody_has_are_refused(void) {
   block[0] = 'x';
   CHECK(!lumap_heap_allocate(heap, block, 40 * MEGABYTE, (size_t)1 << 60), "memory");
   CHECK(block[0] == 'x' && lumap_heap_used(heap) == 40 * MEGABYTE, "%zu", lumap_heap_used(heap));
+  lumap_heap_close(heap);
+}
+
+/* Lua counts on getting less. */
+static void what_gets_small_stays_where_there_is_no_room_for_it(void) {
+  enum { BIG = 100000, SMALL = 3000 };
+  struct rlimit before, low;
+  lumap_heap *heap;
+  unsigned char *block, *shrunk;
+  size_t used;
+  if (CHECK_SANITIZED) return; /* places are malloc's there */
+  heap = lumap_heap_open(NULL);
+  CHECK(heap, "no heap");
+  block = lumap_heap_allocate(heap, NULL, 0, BIG);
+  CHECK(block, "no block");
+  fill(block, SMALL, 7);
+  getrlimit(RLIMIT_AS, &before);
+  low = before;
+  low.rlim_cur = 4096;
+  CHECK(setrlimit(RLIMIT_AS, &low) == 0, "no limit");
+  while (lumap_heap_allocate(heap, NULL, 0, SMALL))
+    continue;
+  shrunk = lumap_heap_allocate(heap, block, BIG, SMALL);
+  CHECK(shrunk && is_filled(shrunk, SMALL, 7), "it is lost");
+  used = lumap_heap_used(heap);
+  CHECK(!lumap_heap_allocate(heap, shrunk, SMALL, 0) && lumap_heap_used(heap) == used - SMALL, "it is not freed");
+  block = lumap_heap_allocate(heap, NULL, 0, BIG);
+  setrlimit(RLIMIT_AS, &before);
+  CHECK(block, "its place is lost");
   lumap_heap_close(heap);
 }
 
@@ -286,11 +318,12 @@ static long mapped(void) {
 
 enum { SMALL_HEAPS = 400, BLOCK = 5000 };
 
+static lumap_slabs *slabs;
 static lumap_heap *small_heaps[SMALL_HEAPS];
 static unsigned char *first_blocks[SMALL_HEAPS];
 
 static void open_small(int n) {
-  small_heaps[n] = lumap_heap_open(true);
+  small_heaps[n] = lumap_heap_open(slabs);
   CHECK(small_heaps[n], "no heap %d", n);
   first_blocks[n] = lumap_heap_allocate(small_heaps[n], NULL, 0, BLOCK);
   CHECK(first_blocks[n], "no block in heap %d", n);
@@ -302,9 +335,11 @@ static void close_small(int n) {
   lumap_heap_close(small_heaps[n]);
 }
 
-/* Enough for two slabs and a part of the third; some places are used twice. */
+/* Enough for a dozen slabs; some places are used twice. */
 static void small_heaps_share_slabs_and_leave_none(void) {
   long before = mapped();
+  slabs = lumap_slabs_new();
+  CHECK(slabs, "no slabs");
   for (int i = 0; i < SMALL_HEAPS; i++) {
     open_small(i);
     CHECK_SO_FAR();
@@ -316,51 +351,70 @@ static void small_heaps_share_slabs_and_leave_none(void) {
   CHECK_SO_FAR();
   for (int i = 0; i < SMALL_HEAPS; i++)
     if (i % 3 > 0 || i % 6 == 0) close_small(i);
+  lumap_slabs_release(slabs);
   if (!CHECK_SANITIZED) CHECK(mapped() == before, "%ld pages more", mapped() - before);
 }
 
-static void a_slab_stays_for_the_next_while_there_is_a_large_heap(void) {
-  long before = mapped();
-  lumap_heap *large = lumap_heap_open(false), *small = lumap_heap_open(true), *next;
-  CHECK(large && small, "no heap");
+/* Who comes next finds the place with its memory. */
+static void one_empty_slab_is_kept(void) {
+  long before = mapped(), one;
+  lumap_heap *small, *next;
+  slabs = lumap_slabs_new();
+  CHECK(slabs && (small = lumap_heap_open(slabs)), "no heap");
+  one = mapped();
   lumap_heap_close(small);
-  if (CHECK_SANITIZED) return lumap_heap_close(large); /* places are malloc's there */
-  next = lumap_heap_open(true);
-  CHECK(next == small, "another place");
-  CHECK(lumap_heap_used(next) == 0 && lumap_heap_ready(next) > 64 * 1024, "it is not a new one");
-  lumap_heap_close(next);
-  lumap_heap_close(large);
-  CHECK(mapped() == before, "%ld pages more", mapped() - before);
+  if (!CHECK_SANITIZED) { /* places are malloc's there */
+    next = lumap_heap_open(slabs);
+    CHECK(next == small, "another place");
+    CHECK(lumap_heap_used(next) == 0 && lumap_heap_ready(next) > 64 * 1024, "it is not a new one");
+    lumap_heap_close(next);
+    for (int i = 0; i < SMALL_HEAPS; i++)
+      open_small(i);
+    for (int i = SMALL_HEAPS - 1; i >= 0; i--)
+      close_small(i);
+    CHECK(mapped() <= one + 512, "%ld pages are kept", mapped() - before);
+  }
+  lumap_slabs_release(slabs);
+  if (!CHECK_SANITIZED) CHECK(mapped() == before, "%ld pages more", mapped() - before);
 }
 
 /* Without address space for a slab of the larger kind there is one of the other. */
 static void small_heaps_where_memory_is_short(void) {
   struct rlimit before, low;
+  long mapped_before = mapped();
   int count = 0;
   if (CHECK_SANITIZED) return;
+  slabs = lumap_slabs_new();
+  CHECK(slabs, "no slabs");
   getrlimit(RLIMIT_AS, &before);
   low = before;
   low.rlim_cur = (rlim_t)mapped() * 4096 + 5 * MEGABYTE;
   CHECK(setrlimit(RLIMIT_AS, &low) == 0, "no limit");
-  while (count < SMALL_HEAPS && (small_heaps[count] = lumap_heap_open(true)))
+  while (count < SMALL_HEAPS && (small_heaps[count] = lumap_heap_open(slabs)))
     count++;
   setrlimit(RLIMIT_AS, &before);
   CHECK(count > 30 && count < 50, "%d heaps", count);
   while (count > 0)
     lumap_heap_close(small_heaps[--count]);
+  lumap_slabs_release(slabs);
+  CHECK(mapped() == mapped_before, "%ld pages more", mapped() - mapped_before);
 }
 
 /* ---- threads ---- */
 
+static lumap_slabs *shared_slabs;
+
 static void *churn_and_hand_over(void *argument) {
   static _Thread_local held h;
-  lumap_heap *heap = lumap_heap_open((uintptr_t)argument % 2 == 0);
+  lumap_heap *heap = lumap_heap_open((uintptr_t)argument % 2 == 0 ? shared_slabs : NULL);
   if (heap) churn(heap, &h, (uintptr_t)argument, 8000);
   return heap;
 }
 
 static void heaps_on_many_threads_and_ended_on_another(void) {
   pthread_t threads[6];
+  shared_slabs = lumap_slabs_new();
+  CHECK(shared_slabs, "no slabs");
   for (uintptr_t i = 0; i < 6; i++)
     CHECK(pthread_create(&threads[i], NULL, churn_and_hand_over, (void *)(i + 10)) == 0, "no thread");
   for (int i = 0; i < 6; i++) {
@@ -368,6 +422,40 @@ static void heaps_on_many_threads_and_ended_on_another(void) {
     pthread_join(threads[i], &heap);
     lumap_heap_close(heap);
   }
+  lumap_slabs_release(shared_slabs);
+}
+
+/* By themselves, so that sanitizers see them: the heaps of their builds do without. */
+static void *take_and_give_places(void *argument) {
+  enum { HELD = 30 };
+  lumap_slab *of[HELD];
+  void *places[HELD];
+  for (int round = 0; round < 40; round++) {
+    for (int i = 0; i < HELD; i++) {
+      places[i] = lumap_place_take(shared_slabs, &of[i]);
+      if (!places[i]) return argument;
+      memset(places[i], (int)(uintptr_t)argument, 64);
+    }
+    for (int i = 0; i < HELD; i++) {
+      if (((unsigned char *)places[i])[63] != (uintptr_t)argument) return argument;
+      lumap_place_give(of[i], places[i]);
+    }
+  }
+  return NULL;
+}
+
+static void places_on_many_threads(void) {
+  pthread_t threads[4];
+  shared_slabs = lumap_slabs_new();
+  CHECK(shared_slabs, "no slabs");
+  for (uintptr_t i = 0; i < 4; i++)
+    CHECK(pthread_create(&threads[i], NULL, take_and_give_places, (void *)(i + 1)) == 0, "no thread");
+  for (int i = 0; i < 4; i++) {
+    void *failed;
+    pthread_join(threads[i], &failed);
+    CHECK(!failed, "thread %d lost a place", i);
+  }
+  lumap_slabs_release(shared_slabs);
 }
 
 int main(int argc, char **argv) {
@@ -384,10 +472,12 @@ int main(int argc, char **argv) {
       TEST(limit_is_kept_to_the_byte),
       TEST(pressure_comes_before_the_limit_and_not_at_each_block),
       TEST(sizes_that_nobody_has_are_refused),
+      TEST(what_gets_small_stays_where_there_is_no_room_for_it),
       TEST(small_heaps_share_slabs_and_leave_none),
-      TEST(a_slab_stays_for_the_next_while_there_is_a_large_heap),
+      TEST(one_empty_slab_is_kept),
       TEST(small_heaps_where_memory_is_short),
       TEST(heaps_on_many_threads_and_ended_on_another),
+      TEST(places_on_many_threads),
   };
   return check_run(tests, sizeof tests / sizeof *tests, 120, NULL, argc, argv);
 }

@@ -48,6 +48,14 @@ typedef struct source {
   uint32_t block_size;
 } source;
 
+/* At the end of a run of pages that holds a small block, since there was no memory to move it when it was made small.
+ */
+typedef struct stray {
+  struct stray *next;
+  void *block;
+  size_t size; /* of the run */
+} stray;
+
 typedef struct span {
   source blocks;
   uint32_t class;
@@ -70,7 +78,8 @@ struct lumap_heap {
   source nursed[CLASS_COUNT];   /* free blocks of the nursery, and nothing fresh */
   char *nursery, *nursery_end;  /* what is left of it */
   char *upper;                  /* its second part; NULL: not yet */
-  bool is_small;                /* it lies in a place */
+  stray *strays;
+  lumap_slab *slab; /* it lies in a place of that; NULL: in a run of its own pages */
   queue waiting[CLASS_COUNT];
   lumap_pages pages;
 };
@@ -204,9 +213,28 @@ static inline bool is_nursed(const lumap_heap *heap, const void *memory) {
   return (uintptr_t)memory - (uintptr_t)heap < LUMAP_PLACE || (uintptr_t)memory - (uintptr_t)heap->upper < UPPER_SIZE;
 }
 
+static void add_stray(lumap_heap *heap, void *block, size_t size) {
+  stray *added = (stray *)(void *)((char *)block + size - sizeof *added);
+  *added = (stray){heap->strays, block, size};
+  heap->strays = added;
+}
+
+/* False: the block is none. */
+static __attribute__((noinline)) bool give_stray(lumap_heap *heap, const void *block) {
+  stray **link = &heap->strays, *found;
+  while (*link && (*link)->block != block)
+    link = &(*link)->next;
+  found = *link;
+  if (!found) return false;
+  *link = found->next;
+  lumap_pages_give(&heap->pages, found->block, found->size);
+  return true;
+}
+
 static inline void *give_small(lumap_heap *heap, void *memory, size_t size) {
   free_block *block = memory;
   span *s = (span *)((uintptr_t)memory & ~(SPAN_SIZE - 1));
+  if (heap->strays && give_stray(heap, memory)) return NULL;
   if (is_nursed(heap, memory)) {
     unsigned class = class_of(size);
     block->next = heap->nursed[class].free;
@@ -258,8 +286,9 @@ static __attribute__((noinline)) void *resize(lumap_heap *heap, void *block, siz
   if (new_size > old_size && !lumap_limit_allows(&heap->limit, total)) return NULL;
   moved = move(heap, block, old_size, new_size);
   if (!moved) {
-    /* Lua counts on getting less. The block stays, and what it was longer is lost until the end. */
+    /* Lua counts on getting less. The block stays, and what it was longer is lost until it is freed. */
     if (new_size > old_size) return NULL;
+    if (old_size > SMALL_MOST) add_stray(heap, block, whole_pages(old_size));
     moved = block;
   }
   heap->limit.used = total;
@@ -315,20 +344,20 @@ static lumap_heap *open_large(void) {
   lumap_heap *heap = lumap_pages_take(&pages, LUMAP_PLACE + UPPER_SIZE);
   if (!heap) return NULL;
   lumap_memory_prepare(heap, SURELY_USED);
-  lumap_slabs_hold();
   *heap = (lumap_heap){.pages = pages, .upper = (char *)heap + LUMAP_PLACE};
   heap->nursery_end = heap->upper + UPPER_SIZE;
   return heap;
 }
 
-static lumap_heap *open_small(void) {
-  lumap_heap *heap = lumap_place_take();
-  if (heap) *heap = (lumap_heap){.is_small = true, .nursery_end = (char *)heap + LUMAP_PLACE};
+static lumap_heap *open_small(lumap_slabs *slabs) {
+  lumap_slab *slab;
+  lumap_heap *heap = lumap_place_take(slabs, &slab);
+  if (heap) *heap = (lumap_heap){.slab = slab, .nursery_end = (char *)heap + LUMAP_PLACE};
   return heap;
 }
 
-lumap_heap *lumap_heap_open(bool is_small) {
-  lumap_heap *heap = is_small ? open_small() : open_large();
+lumap_heap *lumap_heap_open(lumap_slabs *slabs) {
+  lumap_heap *heap = slabs ? open_small(slabs) : open_large();
   if (!heap) return NULL;
   lumap_heap_limit(heap, 0, NULL, NULL);
   for (unsigned class = 0; class < CLASS_COUNT; class ++)
@@ -343,14 +372,10 @@ size_t lumap_heap_ready(const lumap_heap *heap) {
 
 void lumap_heap_close(lumap_heap *heap) {
   lumap_pages pages;
-  bool is_small;
   if (!heap) return;
-  /* The heap itself lies in one of them. */
-  pages = heap->pages;
-  is_small = heap->is_small;
-  if (is_small) lumap_place_give(heap);
+  pages = heap->pages; /* the heap itself may lie in one of them */
+  if (heap->slab) lumap_place_give(heap->slab, heap);
   lumap_pages_deinit(&pages);
-  if (!is_small) lumap_slabs_let_go();
 }
 
 void lumap_heap_abandon(lumap_heap *heap, const void *last, void (*done)(void *data), void *data) {

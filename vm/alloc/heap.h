@@ -3,10 +3,10 @@
  * heap.h - the memory of one Lua state: an allocator with the signature that Lua asks for (lua_Alloc), a limit, and an
  * end that drops all of it at once. Knows nothing else of Lua.
  *
- * Lua tells the size of what it frees, so blocks carry no header. Small blocks (up to 16 KB) are cut off an area in the
- * order in which they are asked for, whatever their size: what is made together lies together. Freed ones wait in a
- * list for their size. Their neighbours are joined only when a list of other sizes needs room (heap.c). Big ones are
- * runs of pages (pages.h), which the state keeps for itself when they are freed: to touch fresh memory from the system
+ * Lua tells the size of what it frees, so blocks carry no header. Small blocks (up to 8 KB) are first cut off one area
+ * in the order in which they are asked for, whatever their size: what is made together lies together. When that is used
+ * up they are cut from spans, each for blocks of one size. Freed ones wait in a list for their size. Big ones are runs
+ * of pages (pages.h), which the state keeps for itself when they are freed: to touch fresh memory from the system
  * costs more than to copy into it. lumap_heap_trim gives back what was not used for a while.
  *
  * A heap belongs to whoever opened it. One thread at a time; heaps meet only while they are opened and closed, so any
@@ -21,11 +21,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "alloc/slabs.h"
+
 typedef struct lumap_heap lumap_heap;
 
-/* `is_small`: one of many of its kind, such as a worker's; it begins in memory that such heaps share (slabs.h). NULL
- * when there is no memory. */
-lumap_heap *lumap_heap_open(bool is_small);
+/* With `slabs` one of many of its kind, such as a worker's, which begins in a place of theirs; they must outlive it.
+ * NULL: one that has all to itself. Gives NULL when there is no memory. */
+lumap_heap *lumap_heap_open(lumap_slabs *slabs);
 
 /* Gives all memory back, whatever is still allocated in it. NULL is fine. */
 void lumap_heap_close(lumap_heap *heap);

@@ -80,9 +80,9 @@ void *lumap_heap_allocate(void *data, void *memory, size_t old_size, size_t new_
   return block + 1;
 }
 
-lumap_heap *lumap_heap_open(bool is_small) {
+lumap_heap *lumap_heap_open(lumap_slabs *slabs) {
   lumap_heap *heap = calloc(1, sizeof *heap);
-  (void)is_small;
+  (void)slabs;
   if (!heap) return NULL;
   heap->ring.next = heap->ring.previous = &heap->ring;
   lumap_heap_limit(heap, 0, NULL, NULL);

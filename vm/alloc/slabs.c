@@ -5,15 +5,17 @@
 #include "alloc/slabs.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "os/os.h"
 
-/* The first has room for 18, and gets its memory place by place: for few workers a huge page would be a waste. The
- * further ones are long, so that there are few of them. */
-static const size_t first_size = (size_t)2 << 20, further_size = (size_t)32 << 20, huge_page = (size_t)2 << 20;
+/* Until there are more workers than the first one has room for, 18, huge pages would be a waste. In the further ones,
+ * of 36 places, little is left over, and one worker that stays when all others have gone keeps no more than that. */
+static const size_t first_size = (size_t)2 << 20, further_size = (size_t)4 << 20, huge_page = (size_t)2 << 20;
 enum { HEAD = 4096 };
 
 typedef struct place {
@@ -21,114 +23,140 @@ typedef struct place {
 } place;
 
 /* Lies at the beginning of its mapping; the places follow behind HEAD. */
-typedef struct slab {
-  struct slab *next;
+struct lumap_slab {
+  lumap_slabs *slabs;
+  lumap_slab *next, *previous; /* of those with room */
   size_t size;
   size_t fresh; /* from here on no place has been given out */
   size_t ready; /* huge: up to here there is memory */
   place *free;  /* that were given back */
   unsigned used;
   bool is_huge;
-} slab;
+};
 
-static struct {
+struct lumap_slabs {
+  atomic_int references;
   pthread_mutex_t lock;
-  slab *first; /* in the order in which they came, so that the later ones get empty */
-  unsigned holders;
-} all = {.lock = PTHREAD_MUTEX_INITIALIZER};
+  lumap_slab *open; /* those with room */
+  unsigned count;
+  bool has_empty;
+};
 
-static slab *make_slab(size_t size, bool is_huge) {
-  slab *made = lumap_memory_map(size, is_huge);
-  if (made) *made = (slab){.size = size, .fresh = HEAD, .is_huge = is_huge};
-  return made;
+lumap_slabs *lumap_slabs_new(void) {
+  lumap_slabs *slabs = calloc(1, sizeof *slabs);
+  if (!slabs) return NULL;
+  atomic_init(&slabs->references, 1);
+  pthread_mutex_init(&slabs->lock, NULL);
+  return slabs;
 }
 
-static bool has_room(const slab *s) {
-  return s->free || s->size - s->fresh >= LUMAP_PLACE;
+lumap_slabs *lumap_slabs_acquire(lumap_slabs *slabs) {
+  atomic_fetch_add(&slabs->references, 1);
+  return slabs;
 }
 
-/* The first slab with room, or a new one behind all others. */
-static slab *find_room(void) {
-  slab **link = &all.first;
-  while (*link && !has_room(*link))
-    link = &(*link)->next;
-  if (!*link && all.first) *link = make_slab(further_size, true);
-  if (!*link) *link = make_slab(first_size, false);
-  return *link;
+void lumap_slabs_release(lumap_slabs *slabs) {
+  if (!slabs || atomic_fetch_sub(&slabs->references, 1) != 1) return;
+  if (slabs->open) lumap_memory_unmap(slabs->open, slabs->open->size);
+  pthread_mutex_destroy(&slabs->lock);
+  free(slabs);
+}
+
+/* ---- under the lock ---- */
+
+static void link_open(lumap_slabs *slabs, lumap_slab *slab) {
+  slab->previous = NULL;
+  slab->next = slabs->open;
+  if (slab->next) slab->next->previous = slab;
+  slabs->open = slab;
+}
+
+static void unlink_open(lumap_slabs *slabs, lumap_slab *slab) {
+  if (slab->next) slab->next->previous = slab->previous;
+  if (slab->previous)
+    slab->previous->next = slab->next;
+  else
+    slabs->open = slab->next;
+}
+
+static bool has_room(const lumap_slab *slab) {
+  return slab->free || slab->size - slab->fresh >= LUMAP_PLACE;
+}
+
+static lumap_slab *map_slab(lumap_slabs *slabs, size_t size, bool is_huge) {
+  lumap_slab *slab = lumap_memory_map(size, is_huge);
+  if (!slab) return NULL;
+  *slab = (lumap_slab){.slabs = slabs, .size = size, .fresh = HEAD, .is_huge = is_huge};
+  link_open(slabs, slab);
+  slabs->count++;
+  slabs->has_empty = true;
+  return slab;
+}
+
+static lumap_slab *find_room(lumap_slabs *slabs) {
+  lumap_slab *slab = slabs->open;
+  if (!slab && slabs->count > 0) slab = map_slab(slabs, further_size, true);
+  return slab ? slab : map_slab(slabs, first_size, false);
 }
 
 /* Threads that touch the same huge page for the first time each get one made, and all but one are thrown away: so it is
- * made here, under the lock. */
-static void make_ready(slab *s) {
-  for (; s->ready < s->fresh; s->ready += huge_page)
-    lumap_memory_prepare((char *)s + s->ready, huge_page);
-}
-
-static void *cut_place(slab *s) {
-  void *cut = (char *)s + s->fresh;
-  s->fresh += LUMAP_PLACE;
-  if (s->is_huge) make_ready(s);
+ * made here. */
+static void *cut_place(lumap_slab *slab) {
+  void *cut = (char *)slab + slab->fresh;
+  slab->fresh += LUMAP_PLACE;
+  for (; slab->is_huge && slab->ready < slab->fresh; slab->ready += huge_page)
+    lumap_memory_prepare((char *)slab + slab->ready, huge_page);
   return cut;
 }
 
-static void *take_from(slab *s, bool *is_bare) {
-  place *reused = s->free;
-  s->used++;
-  *is_bare = !reused && !s->is_huge;
-  if (!reused) return cut_place(s);
-  s->free = reused->next;
-  return reused;
+static void *take_from(lumap_slab *slab, bool *is_bare) {
+  lumap_slabs *slabs = slab->slabs;
+  place *reused = slab->free;
+  void *taken = reused;
+  if (slab->used++ == 0) slabs->has_empty = false;
+  *is_bare = !reused && !slab->is_huge;
+  if (reused)
+    slab->free = reused->next;
+  else
+    taken = cut_place(slab);
+  if (!has_room(slab)) unlink_open(slabs, slab);
+  return taken;
 }
 
-void *lumap_place_take(void) {
+/* Returns the slab if it is to be unmapped. */
+static lumap_slab *give_to(lumap_slab *slab, place *back) {
+  lumap_slabs *slabs = slab->slabs;
+  if (!has_room(slab)) link_open(slabs, slab);
+  back->next = slab->free;
+  slab->free = back;
+  if (--slab->used > 0) return NULL;
+  if (!slabs->has_empty) {
+    slabs->has_empty = true;
+    return NULL;
+  }
+  unlink_open(slabs, slab);
+  slabs->count--;
+  return slab;
+}
+
+/* ---- any thread ---- */
+
+void *lumap_place_take(lumap_slabs *slabs, lumap_slab **slab) {
   void *taken = NULL;
   bool is_bare = false;
-  slab *s;
-  pthread_mutex_lock(&all.lock);
-  s = find_room();
-  if (s) taken = take_from(s, &is_bare);
-  pthread_mutex_unlock(&all.lock);
+  pthread_mutex_lock(&slabs->lock);
+  *slab = find_room(slabs);
+  if (*slab) taken = take_from(*slab, &is_bare);
+  pthread_mutex_unlock(&slabs->lock);
   if (is_bare) lumap_memory_prepare(taken, LUMAP_PLACE);
   return taken;
 }
 
-/* Under the lock: takes out what is empty and not to be kept. */
-static slab *take_out_empty(slab **link) {
-  slab *s = *link;
-  if (s->used > 0 || (!s->is_huge && all.holders > 0)) return NULL;
-  *link = s->next;
-  return s;
-}
-
-static void unmap(slab *s) {
-  if (s) lumap_memory_unmap(s, s->size);
-}
-
-void lumap_place_give(void *given) {
-  slab **link = &all.first, *empty;
-  place *back = given;
-  pthread_mutex_lock(&all.lock);
-  while ((uintptr_t)given - (uintptr_t)*link >= (*link)->size)
-    link = &(*link)->next;
-  back->next = (*link)->free;
-  (*link)->free = back;
-  (*link)->used--;
-  empty = take_out_empty(link);
-  pthread_mutex_unlock(&all.lock);
-  unmap(empty);
-}
-
-void lumap_slabs_hold(void) {
-  pthread_mutex_lock(&all.lock);
-  all.holders++;
-  pthread_mutex_unlock(&all.lock);
-}
-
-void lumap_slabs_let_go(void) {
-  slab *empty = NULL;
-  pthread_mutex_lock(&all.lock);
-  all.holders--;
-  if (all.first) empty = take_out_empty(&all.first);
-  pthread_mutex_unlock(&all.lock);
-  unmap(empty);
+void lumap_place_give(lumap_slab *slab, void *given) {
+  lumap_slabs *slabs = slab->slabs;
+  lumap_slab *empty;
+  pthread_mutex_lock(&slabs->lock);
+  empty = give_to(slab, given);
+  pthread_mutex_unlock(&slabs->lock);
+  if (empty) lumap_memory_unmap(empty, empty->size);
 }

@@ -80,9 +80,9 @@ static int furnish(lua_State *L) {
 }
 
 /* The state's memory, unless a host has an allocator of its own. */
-static bool open_heap(lumap_runtime *runtime, lumap_state_options *state, bool is_small) {
+static bool open_heap(lumap_runtime *runtime, lumap_state_options *state, lumap_slabs *slabs) {
   if (state->allocator) return true;
-  runtime->heap = lumap_heap_open(is_small);
+  runtime->heap = lumap_heap_open(slabs);
   if (!runtime->heap) return false;
   state->allocator = lumap_heap_allocate;
   state->allocator_data = runtime->heap;
@@ -112,8 +112,9 @@ lumap_runtime *lumap_runtime_open(const lumap_runtime_options *options, lumap_er
   if (options->backend && !(runtime->backend = strdup(options->backend))) goto no_memory;
   if (options->program && !(runtime->program = strdup(options->program))) goto no_memory;
   runtime->memories = options->memories ? lumap_memories_acquire(options->memories) : lumap_memories_new();
-  if (!runtime->memories) goto no_memory;
-  if (!open_heap(runtime, &state, options->is_one_of_many)) goto no_memory;
+  runtime->slabs = options->slabs ? lumap_slabs_acquire(options->slabs) : lumap_slabs_new();
+  if (!runtime->memories || !runtime->slabs) goto no_memory;
+  if (!open_heap(runtime, &state, options->slabs)) goto no_memory;
   if (lumap_state_open(&state, furnish, runtime, error)) {
     if (lumap_runtime_limit(runtime, options->memory_limit, error) == LUMAP_E_OK) return runtime;
   } else {
@@ -197,6 +198,7 @@ void lumap_runtime_close(lumap_runtime *runtime) {
   else
     lumap_state_close(runtime->L);
   lumap_heap_close(runtime->heap);
+  lumap_slabs_release(runtime->slabs);
   lumap_memories_release(runtime->memories);
   free(runtime->backend);
   free(runtime->program);

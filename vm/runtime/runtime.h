@@ -37,6 +37,7 @@ typedef struct lumap_runtime {
   char *backend;            /* default back-end; NULL: not set */
   char *program;            /* worker program of process workers; NULL: not found */
   lumap_memories *memories; /* shared memory that is known to this state and to those of its threads */
+  lumap_slabs *slabs;       /* where the memory of its threads' states begins */
   bool stop_signal;
   bool ignore_environment;
 
@@ -73,8 +74,8 @@ typedef struct lumap_runtime_options {
   int worker_count;
   const char *backend, *program; /* copied */
   lumap_memories *memories;      /* kept; NULL: a set of its own */
-  bool is_one_of_many;           /* other states are in this process: its memory begins small */
-  uint64_t memory_limit;         /* see lumap_runtime_limit; 0: none */
+  lumap_slabs *slabs;    /* kept, and the state's memory begins there; NULL: slabs of its own, for its workers */
+  uint64_t memory_limit; /* see lumap_runtime_limit; 0: none */
   bool stop_signal;
   int layout; /* as the runtime's */
 } lumap_runtime_options;

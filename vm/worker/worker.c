@@ -233,7 +233,7 @@ static lumap_status worker_open(const lumap_bytes *setup, void *host, int number
   options.stop_signal = parent ? parent->stop_signal : true;
   options.program = *parts.program ? parts.program : NULL;
   options.memories = parent ? parent->memories : NULL;
-  options.is_one_of_many = parent != NULL;
+  options.slabs = parent ? parent->slabs : NULL;
   options.layout = parent ? atomic_load(&parent->layout) : 0;
   self->items_left = parts.max_tasks ? parts.max_tasks : UINT64_MAX;
   self->machine_code_place = parent ? parent->machine_code_place : 0;
