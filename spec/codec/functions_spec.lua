@@ -280,6 +280,16 @@ for name, call in pairs(ways) do
       )
     end)
 
+    it("methods of open files by their names", function()
+      local write, seek = io.stdout.write, io.stderr.seek
+      assert.equal(
+        true,
+        call(function()
+          return write == io.stdout.write and seek == io.stdin.seek and (write(io.stderr) and true)
+        end)
+      )
+    end)
+
     it("functions of the library that have two names", function()
       local spread = table.unpack or unpack
       local load_text = loadstring or load

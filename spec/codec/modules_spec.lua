@@ -30,6 +30,12 @@ local function caught(fn, ...)
 end
 
 crossings.each(function(cross)
+  it("methods of files come back as what they are here", function()
+    for _, name in ipairs({ "read", "write", "lines", "seek", "close" }) do
+      assert.equal(io.stdout[name], cross(io.stdout[name]))
+    end
+  end)
+
   it("a module, its tables and its functions come back as what they are here", function()
     local geometry, answer = require("geometry"), require("answer")
     assert.equal(geometry, cross(geometry))

@@ -253,6 +253,28 @@ describe("results of copies", function()
     assert.equal(Point, classes[1])
   end)
 
+  test("may be the functions of the library that copies have instead of the caller's", function()
+    local prints, writes, exits, methods = parallel.map(function()
+      return print, io.write, os.exit, io.stdout.write
+    end, { 1 }, with())
+    assert.equal(print, prints[1])
+    assert.equal(io.write, writes[1])
+    assert.equal(os.exit, exits[1])
+    assert.equal(io.stdout.write, methods[1])
+    -- Those that were put aside before, and inside of what goes back.
+    local print, write, exit = print, io.write, os.exit
+    local log = { print = print }
+    log.__index = log
+    local aside, objects, closures = parallel.map(function()
+      return { print, write, exit }, setmetatable({}, log), function()
+        return write, os.exit
+      end
+    end, { 1 }, with())
+    assert.same({ print, write, exit }, aside[1])
+    assert.equal(log, getmetatable(objects[1]))
+    assert.same({ write, exit }, { closures[1]() })
+  end)
+
   test("may be functions and classes that were made there", function()
     local doublers, objects = parallel.map(function(n)
       return function(x)
@@ -694,6 +716,43 @@ describe("what belongs to the caller", function()
     end
     os.remove(out)
     os.remove(out .. ".lua")
+  end)
+
+  it("print, io.write and os.exit of copies go along with calls inside calls", function()
+    local result = run([[
+      local print_aside, write_aside = print, io.write
+      local list = parallel.map(function()
+        local inner = parallel.map(function(y)
+          print("print", y)
+          io.write("write ", y, "\n")
+          io.stdout:write("method ", y, "\n")
+          print_aside("print aside", y)
+          write_aside("write aside ", y, "\n")
+          os.exit(y)
+        end, { 4 }, { errors = "collect" })
+        return inner.errors[1].kind .. " " .. tostring(inner.errors[1].exit_code)
+      end, { 1 }, { backend = "fork" })
+      print(list[1])
+    ]])
+    assert.equal("print\t4\nwrite 4\nmethod 4\nprint aside\t4\nwrite aside 4\ndied 4\n", result.stdout, result.stderr)
+  end)
+
+  it("keeps in copies what a script has put in the places of print, io.write and os.exit", function()
+    local result = run([[
+      local exit = os.exit
+      local told = io.stderr
+      print = io.write
+      io.write = function(text) told:write("own write: ", text, "\n") end
+      os.exit = function(code) told:write("own exit: ", code, "\n") exit(code) end
+      local list = parallel.map(function()
+        print("a", "b", "\n")
+        io.write("c")
+        os.exit(3)
+      end, { 1 }, { backend = "fork", errors = "collect" })
+      print(list.errors[1].exit_code, "\n")
+    ]])
+    assert.equal("ab\n3\n", result.stdout)
+    assert.equal("own write: c\nown exit: 3\n", result.stderr)
   end)
 
   it("takes its copies along when it is killed", function()

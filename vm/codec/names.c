@@ -3,7 +3,7 @@
  * The index is a map from an object's address to an entry number, and a flat list of two slots an entry: the number of
  * the entry it lies in (0: it is a module) and its key there. Standard objects are kept alive, and keep their names
  * even where a script has put something else in their place. Of others the address may be reused after a collection, so
- * a hit counts only if the name leads to the very object.
+ * a hit counts only if the name leads to the very object. What stands in for a standard function has that one's entry.
  */
 #include "codec/names.h"
 
@@ -17,7 +17,7 @@
 enum { DEEPEST = 3, MOST_ENTRIES = 50000 };
 
 /* Slots of the table that belongs to the index. */
-enum { ENTRIES = 1, STANDARD_GLOBALS, PRELOADED, FINDABLE, STANDARD_OBJECTS, COPIES };
+enum { ENTRIES = 1, STANDARD_GLOBALS, PRELOADED, FINDABLE, STANDARD_OBJECTS, COPIES, STAND_INS };
 
 struct lumap_names {
   lumap_map map;
@@ -50,6 +50,32 @@ static uint64_t add(lua_State *L, lumap_names *names, const void *object, uint64
 
 static bool can_be_named(lua_State *L, int index) {
   return lua_istable(L, index) || lua_isfunction(L, index);
+}
+
+/* Replaces the table on top by its field, the string at `key`; nil for what is no table. Raw: nothing runs. */
+static void step_into(lua_State *L, int key) {
+  if (lua_istable(L, -1)) {
+    lua_pushvalue(L, key);
+    lua_rawget(L, -2);
+  } else {
+    lua_pushnil(L);
+  }
+  lua_remove(L, -2);
+}
+
+/* Pushes the loaded module whose name is the string at `key`; nil if there is none. The methods of files count as a
+   module: every state has them. [-0, +1] */
+static void push_module(lua_State *L, int key) {
+  key = lua_absindex(L, key);
+  if (strcmp(lua_tostring(L, key), LUA_FILEHANDLE) == 0) {
+    lua_pushliteral(L, "__index");
+    luaL_getmetatable(L, LUA_FILEHANDLE);
+    step_into(L, lua_gettop(L) - 1);
+    lua_remove(L, -2);
+  } else {
+    lumap_push_loaded(L);
+    step_into(L, key);
+  }
 }
 
 /* package.loaded and package.preload: what is in them has names of its own, and may be a script's. */
@@ -100,35 +126,39 @@ static bool is_standard_module(const char *name) {
 /* Sets slot COPIES of the table on top: module -> a snapshot of what is in it, for those that lumap_additions_restore
    does not know. [-0, +0] */
 static void copy_modules(lua_State *L) {
-  static const char *const names[] = {"parallel", "codec", "package", "jit"};
+  static const char *const names[] = {"parallel", "codec", "package", "jit", LUA_FILEHANDLE};
   int own = lua_gettop(L);
   lua_newtable(L);
-  lumap_push_loaded(L);
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++, lua_settop(L, own + 2)) {
-    lua_getfield(L, own + 2, names[i]);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++, lua_settop(L, own + 1)) {
+    lua_pushstring(L, names[i]);
+    push_module(L, -1);
     if (!lua_istable(L, -1)) continue;
     lumap_snapshot_push(L, -1);
     lua_rawset(L, own + 1);
   }
-  lua_pop(L, 1);
   lua_rawseti(L, own, COPIES);
+}
+
+/* Pushes the snapshot in slot COPIES of the module at `index`; nil if there is none. [-0, +1] */
+static void push_copied(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  lua_replace(L, -2);
+  lua_rawgeti(L, -1, COPIES);
+  lua_replace(L, -2);
+  step_into(L, index);
 }
 
 /* Replaces the module on top by the copy of it in slot COPIES, if there is one. */
 static void restore_copied(lua_State *L) {
-  int module = lua_gettop(L);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
-  lumap_push_userdata_table(L, -1);
-  lua_rawgeti(L, -1, COPIES);
-  if (lua_istable(L, -1)) {
-    lua_pushvalue(L, module);
-    lua_rawget(L, -2);
-    if (!lua_isnil(L, -1)) {
-      lumap_snapshot_open(L);
-      lua_replace(L, module);
-    }
+  push_copied(L, -1);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+  } else {
+    lumap_snapshot_open(L);
+    lua_replace(L, -2);
   }
-  lua_settop(L, module);
 }
 
 /* Replaces the module on top by what it held when the state was opened, as far as that is kept. */
@@ -155,6 +185,13 @@ static void add_modules(lua_State *L, lumap_names *names, bool standard) {
   entries = lua_gettop(L);
   lumap_push_loaded(L);
   loaded = lua_gettop(L);
+  if (standard) {
+    lua_pushliteral(L, LUA_FILEHANDLE);
+    push_module(L, -1);
+    lua_insert(L, -2);
+    if (can_be_named(L, -2)) add(L, names, lua_topointer(L, -2), 0, entries);
+    lua_settop(L, loaded);
+  }
   lua_pushnil(L);
   while (lua_next(L, loaded)) {
     if (lua_type(L, -2) == LUA_TSTRING && can_be_named(L, -1) &&
@@ -167,12 +204,12 @@ static void add_modules(lua_State *L, lumap_names *names, bool standard) {
   }
   for (uint64_t entry = first + 1, last = names->count; entry <= last; entry++) {
     lua_rawgeti(L, entries, (int)(2 * entry));
-    lua_rawget(L, loaded);
+    push_module(L, -1);
     if (lua_istable(L, -1)) {
       if (standard) restore_module(L);
       add_fields(L, names, entry, 1, entries);
     }
-    lua_pop(L, 1);
+    lua_pop(L, 2);
   }
   lua_pop(L, 4);
 }
@@ -186,12 +223,13 @@ static void keep_objects(lua_State *L, const lumap_names *names) {
     lua_rawgeti(L, -2, (int)(2 * entry - 1));
     parent = (int)lua_tointeger(L, -1);
     lua_pop(L, 1);
-    if (parent == 0)
-      lumap_push_loaded(L);
-    else
-      lua_rawgeti(L, -1, parent);
-    lua_rawgeti(L, -3, (int)(2 * entry));
-    lua_rawget(L, -2);
+    lua_rawgeti(L, -2, (int)(2 * entry));
+    if (parent == 0) {
+      push_module(L, -1);
+    } else {
+      lua_rawgeti(L, -2, parent);
+      step_into(L, lua_gettop(L) - 1);
+    }
     lua_rawseti(L, -3, (int)entry);
     lua_pop(L, 1);
   }
@@ -245,6 +283,30 @@ void lumap_names_open(lua_State *L, bool scripted) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &names_key);
 }
 
+/* Gives what stands in for a standard function, or the function itself where the index has found the other one, their
+   common entry. [-0, +0] */
+static void share_entry(lua_State *L, lumap_names *names, int stock, int stand_in) {
+  const void *objects[] = {lua_topointer(L, stock), lua_topointer(L, stand_in)};
+  for (int i = 0; i < 2; i++) {
+    uint64_t *hit = lumap_map_find(&names->map, objects[i]);
+    if (!hit || lumap_map_find(&names->map, objects[1 - i])) continue;
+    if (!lumap_map_set(&names->map, objects[1 - i], *hit)) luaL_error(L, "not enough memory");
+  }
+}
+
+/* The table of the index is on top. The last ones first: they are what is in the libraries. [-0, +0] */
+static void name_stand_ins(lua_State *L, lumap_names *names) {
+  int list = lua_gettop(L) + 1;
+  lua_rawgeti(L, -1, STAND_INS);
+  for (int at = lua_istable(L, list) ? (int)lumap_rawlen(L, list) : 0; at > 0; at -= 2) {
+    lua_rawgeti(L, list, at - 1);
+    lua_rawgeti(L, list, at);
+    share_entry(L, names, list + 1, list + 2);
+    lua_settop(L, list);
+  }
+  lua_pop(L, 1);
+}
+
 static void make_index(lua_State *L, lumap_names *names) {
   lumap_map_drop_from(&names->map, 0);
   names->count = 0;
@@ -252,6 +314,7 @@ static void make_index(lua_State *L, lumap_names *names) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
   lumap_push_userdata_table(L, -1);
   keep_objects(L, names);
+  name_stand_ins(L, names);
   lua_pop(L, 2);
   names->standard = names->count;
   names->made = true;
@@ -312,17 +375,6 @@ static bool is_findable(lua_State *L, int owned) {
   return found;
 }
 
-/* Replaces the table on top by its field, the string at `key`; nil for what is no table. Raw: nothing runs. */
-static void step_into(lua_State *L, int key) {
-  if (lua_istable(L, -1)) {
-    lua_pushvalue(L, key);
-    lua_rawget(L, -2);
-  } else {
-    lua_pushnil(L);
-  }
-  lua_remove(L, -2);
-}
-
 bool lumap_names_has(const lumap_names *names, const void *object) {
   return lumap_map_find(&names->map, object) != NULL;
 }
@@ -378,8 +430,7 @@ bool lumap_names_resolve(lua_State *L, int parts) {
   } else if (strcmp(module, "ffi") == 0) {
     lua_pushnil(L); /* required, loaded or not: code with a literal 1LL loads it behind everybody's back */
   } else {
-    lumap_push_loaded(L);
-    step_into(L, base + 1);
+    push_module(L, base + 1);
   }
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
@@ -430,4 +481,76 @@ bool lumap_names_is_standard_global(lua_State *L, lumap_names *names, int name_i
   same = lua_rawequal(L, -1, -3);
   lua_pop(L, 2);
   return same;
+}
+
+/* Is the field `key` of the module at `module` what it was when the state was opened? [-0, +0] */
+static bool is_as_opened(lua_State *L, int module, int key) {
+  int top = lua_gettop(L);
+  bool same;
+  lua_pushvalue(L, module);
+  step_into(L, key);
+  lua_pushvalue(L, module);
+  restore_module(L);
+  step_into(L, key);
+  same = lua_rawequal(L, -1, -2);
+  lua_settop(L, top);
+  return same;
+}
+
+/* Notes that the function at `own` stands in for the one at `stock`. Both are kept alive. [-0, +0] */
+static void note_stand_in(lua_State *L, lumap_names *names, int stock, int own) {
+  int top = lua_gettop(L), count;
+  if (names->made) share_entry(L, names, stock, own);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key);
+  lumap_push_userdata_table(L, -1);
+  lua_rawgeti(L, -1, STAND_INS);
+  if (lua_isnil(L, -1)) {
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, top + 2, STAND_INS);
+    lua_replace(L, top + 3);
+  }
+  count = (int)lumap_rawlen(L, top + 3);
+  lua_pushvalue(L, stock);
+  lua_rawseti(L, top + 3, count + 1);
+  lua_pushvalue(L, own);
+  lua_rawseti(L, top + 3, count + 2);
+  lua_settop(L, top);
+}
+
+/* What is noted of the module at `module`, as it was when the state was opened, has the value at `own` from now on.
+   [-0, +0] */
+static void accept(lua_State *L, const char *name, int module, int key, int own) {
+  int top = lua_gettop(L);
+  if (strcmp(name, "_G") == 0)
+    lumap_names_push_standard_globals(L);
+  else
+    push_copied(L, module);
+  lua_pushvalue(L, key);
+  lua_pushvalue(L, own);
+  if (!lua_isnil(L, top + 1)) lumap_snapshot_set(L, top + 1);
+  lua_settop(L, top);
+  lumap_additions_accept(L, name, lua_tostring(L, key));
+}
+
+void lumap_names_replace(lua_State *L, const char *module, const char *field) {
+  lumap_names *names = lumap_names_get(L);
+  int own = lua_gettop(L), place = own + 1, key = own + 2, stock = own + 3;
+  luaL_checkstack(L, 16, NULL);
+  lua_pushstring(L, module);
+  push_module(L, -1);
+  lua_replace(L, place);
+  lua_pushstring(L, field);
+  lua_pushvalue(L, place);
+  step_into(L, key);
+  if (lua_isfunction(L, stock) && (!names || is_as_opened(L, place, key))) {
+    lua_pushvalue(L, key);
+    lua_pushvalue(L, own);
+    lua_rawset(L, place);
+    if (names) {
+      note_stand_in(L, names, stock, own);
+      accept(L, module, place, key, own);
+    }
+  }
+  lua_settop(L, own - 1);
 }

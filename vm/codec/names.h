@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * names.h - what goes by name: modules, and the functions and tables in them, that both sides can require.
+ * names.h - what goes by name: modules, and the functions and tables in them, that both sides can require. The methods
+ * of open files are one of these modules, by the name of their metatable.
  *
  * Each state has one index of names. What was there when the state was opened, before any script ran, is "standard" and
  * exists in every state. Modules loaded later are looked at again whenever package.loaded has changed. The index takes
@@ -34,6 +35,11 @@ int lumap_names_push(lua_State *L, lumap_names *names, int index);
 /* Pops `parts` strings and pushes what they name, requiring the module when it is not loaded. On failure pushes a
  * message instead and returns false. Runs the module's code, protected. [-parts, +1] */
 bool lumap_names_resolve(lua_State *L, int parts);
+
+/* Puts the function on top, which is popped, in the place of a standard one, and by its name it goes from now on; so
+ * does that one. Does nothing where a script has put something else there, or there is nothing. `module` may be the
+ * methods of files, LUA_FILEHANDLE. Before lumap_names_open all is standard. May raise. [-1, +0] */
+void lumap_names_replace(lua_State *L, const char *module, const char *field);
 
 /* Is the value on top what global `name`, the string at `name_index`, was when the state was opened? [-0, +0] */
 bool lumap_names_is_standard_global(lua_State *L, lumap_names *names, int name_index);

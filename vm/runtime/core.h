@@ -34,7 +34,8 @@ int lumap_core_push_job(lua_State *L, lumap_pool *pool, bool finds_globals);
 bool lumap_core_is_cancelled(lumap_runtime *runtime);
 
 /* In a worker's state: print, io.write and the method write of io.stdout and io.stderr write each call as a whole, and
- * have written it when they return. Before lumap_names_open. [-0, +0] */
+ * have written it when they return. Where a script has put something else, as it may have in a copy of the caller's
+ * process, that stays. [-0, +0] */
 void lumap_core_open_output(lua_State *L);
 
 /* In a worker's state: load, loadstring, loadfile and dofile give what they load the globals of the call that runs.

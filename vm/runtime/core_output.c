@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/names.h"
 #include "os/os.h"
 #include "runtime/core.h"
 
@@ -88,27 +89,25 @@ static int output_file_write(lua_State *L) {
 
 void lumap_core_open_output(lua_State *L) {
   int top = lua_gettop(L);
-  /* In a copy of the caller's process a script may have put something else in their places. */
-  lua_getglobal(L, "print");
-  if (lua_iscfunction(L, -1)) {
-    lua_pushcfunction(L, output_print);
-    lua_setglobal(L, "print");
-  }
-  lua_getglobal(L, "io");
+  lua_pushcfunction(L, output_print);
+  lumap_names_replace(L, "_G", "print");
+  lumap_push_loaded(L);
+  lua_getfield(L, -1, "io");
   if (lua_istable(L, -1)) {
     lua_getfield(L, -1, "write");
     lua_getfield(L, -2, "output");
     if (lua_iscfunction(L, -1) && lua_iscfunction(L, -2)) {
       lua_pushcclosure(L, output_write, 2);
-      lua_setfield(L, -2, "write");
-    } else {
-      lua_pop(L, 2);
+      lumap_names_replace(L, "io", "write");
     }
+    lua_settop(L, top);
     luaL_getmetatable(L, LUA_FILEHANDLE);
     lua_getfield(L, -1, "__index");
-    lua_getfield(L, -1, "write");
-    lua_pushcclosure(L, output_file_write, 1);
-    lua_setfield(L, -2, "write");
+    if (lua_istable(L, -1)) {
+      lua_getfield(L, -1, "write");
+      lua_pushcclosure(L, output_file_write, 1);
+      lumap_names_replace(L, LUA_FILEHANDLE, "write");
+    }
   }
   lua_settop(L, top);
 }

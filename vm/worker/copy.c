@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "codec/codec.h"
+#include "codec/names.h"
 #include "os/os.h"
 #include "runtime/runtime.h"
 #include "worker/task_api.h"
@@ -98,11 +99,8 @@ static int prepare(lua_State *L) {
   limit_memory(L, self);
   count_items(L, self);
   lumap_runtime_become_worker(self->runtime, L, self->number, self->control);
-  lua_getglobal(L, "os");
-  if (lua_istable(L, -1)) {
-    lua_pushcfunction(L, copy_exit);
-    lua_setfield(L, -2, "exit");
-  }
+  lua_pushcfunction(L, copy_exit);
+  lumap_names_replace(L, "os", "exit");
   lua_getglobal(L, "require");
   lua_pushliteral(L, "parallel.pool");
   lua_call(L, 1, 1);
