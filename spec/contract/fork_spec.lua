@@ -288,6 +288,34 @@ describe("results of copies", function()
     assert.equal(3, objects[2]())
   end)
 
+  -- Lua 5.4 has no ffi library.
+  local ffi_test = jit and test or function() end
+  ffi_test("have the caller's own C types, also those without a name", function()
+    local ffi = require("ffi")
+    local Point = ffi.metatype("struct { int fork_x; }", {
+      __index = {
+        twice = function(self)
+          return 2 * self.fork_x
+        end,
+      },
+    })
+    local Plain, Same = ffi.typeof("struct { int fork_y; }"), ffi.typeof("struct { int fork_y; }")
+    local item = ffi.new("struct { int fork_z; }", 7)
+    local points, plain, same, items, arrays, classes = parallel.map(function(z)
+      return Point(4), Plain(5), { Same(6), Plain(6) }, z, ffi.new(ffi.typeof("$[2]", Point), { { 1 }, { 8 } }), Point
+    end, { item }, with())
+    assert.is_true(ffi.istype(Point, points[1]))
+    assert.equal(8, points[1]:twice())
+    assert.is_true(ffi.istype(Plain, plain[1]))
+    assert.equal(5, plain[1].fork_y)
+    assert.is_true(ffi.istype(Same, same[1][1]))
+    assert.is_true(ffi.istype(Plain, same[1][2]))
+    assert.is_true(ffi.istype(ffi.typeof(item), items[1]))
+    assert.equal(7, items[1].fork_z)
+    assert.equal(16, arrays[1][1]:twice())
+    assert.equal(tonumber(Point), tonumber(classes[1]))
+  end)
+
   test("that cannot be sent fail their items alone, any number of times", function()
     local file = io.tmpfile()
     local list = parallel.map(function(i)

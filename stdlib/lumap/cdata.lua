@@ -102,6 +102,17 @@ function cdata.type_of(value)
   return ct and tonumber(ct) == crossing.id and ct or nil
 end
 
+--- The type of the object, or the type itself, and its number, if there is a struct, union or enum in it; else nil. From
+--- now on its description stands for this very type here.
+function cdata.named_type(value)
+  local ct = typeof(value)
+  local id = tonumber(ct)
+  local crossing = find(type_crossings, id, study_type)
+  if crossing.way or not crossing.is_named then return nil end
+  reader.learn(crossing.description, ct)
+  return ct, id
+end
+
 --- The number of the type if the value is a type whose objects a registered class can have, else nil: those of 64 bits
 --- are numbers to the codec.
 function cdata.class_number(value)

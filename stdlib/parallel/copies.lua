@@ -4,8 +4,8 @@
 -- this process, so the function, its upvalues and a list of items are simply there: they are handed over in a table
 -- that each copy finds at the same place. What is encoded: results, items that a source gives later, folded values.
 --
--- What a result refers to shall be the caller's own object when it arrives, its class above all. So functions and
--- classes that can be found from what is handed over get numbers before the first copy is made.
+-- What a result refers to shall be the caller's own object when it arrives, its class above all. So functions, classes
+-- and C types that can be found from what is handed over get numbers before the first copy is made.
 
 local compat = require "lumap.compat"
 
@@ -18,12 +18,31 @@ local MOST_FIELDS = 500
 
 local getmetatable, getupvalue, environment_of = debug.getmetatable, debug.getupvalue, compat.environment_of
 
---- Functions, metatables and tables that look like classes, as far as they are found from `roots`.
-local function find_objects(roots)
+--- What is known of LuaJIT's ffi library (declarations.lua), or nil where there is none.
+local function find_declarations() return compat.ffi() and require "lumap.declarations" or nil end
+
+--- A function that adds the type of cdata to `found`, once, if it has a struct, union or enum in it. Others are the same
+--- everywhere.
+local function type_finder(found)
+  local seen, looked = {}, 0
+  return function(value)
+    looked = looked + 1
+    if looked > MOST_VISITED then return end
+    local ct, id = require("lumap.cdata").named_type(value)
+    if not ct or seen[id] then return end
+    seen[id] = true
+    found[#found + 1] = ct
+  end
+end
+
+--- Functions, metatables, tables that look like classes and C types, as far as they are found from `roots`.
+local function find_objects(roots, has_types)
   local queue, seen, found, last = {}, {}, {}, 0
+  local visit_cdata = has_types and type_finder(found)
 
   local function visit(value, is_metatable)
     local kind = type(value)
+    if kind == "cdata" and visit_cdata then return visit_cdata(value) end
     if kind ~= "table" and kind ~= "function" then return end
     if is_metatable and seen[value] ~= "found" then
       seen[value] = "found"
@@ -95,7 +114,9 @@ function copies.share(call, fn, opts)
     shared.items = source.list
     call.plan.held, call.plan.spread = true, source.spread
   end
-  shared.known = find_objects { fn, call.fold, shared.items, _G, package.loaded }
+  local declarations = find_declarations()
+  local metatypes = declarations and declarations.metatables or false
+  shared.known = find_objects({ fn, call.fold, shared.items or false, _G, package.loaded, metatypes }, metatypes)
   call.job:know(shared.known)
   pool.core:share(shared)
 end

@@ -107,9 +107,21 @@ void lumap_cdata_push_class_key(lua_State *L, int index) {
 
 /* ---- types to bytes ----------------------------------------------------------------------------------------- */
 
-/* The key of a type in the maps of objects: a number below 2^16, where no object lies. */
+/* The key of a type in the maps of objects: its number, which is at `index`, below 2^16, where no object lies. */
+static const void *key_at(lua_State *L, int index) {
+  return (const void *)(uintptr_t)lua_tointeger(L, index);
+}
+
 static const void *key_of(lua_State *L, int look) {
-  return (const void *)(uintptr_t)lua_tointeger(L, look + NUMBER);
+  return key_at(L, look + NUMBER);
+}
+
+const void *lumap_cdata_type_key(lua_State *L, int index) {
+  const void *key;
+  call_with(L, "class_number", lua_absindex(L, index), 1);
+  key = key_at(L, -1);
+  lua_pop(L, 1);
+  return key;
 }
 
 static void put_type(lumap_encoder *e, int value, int look, const lumap_step *step);
@@ -301,7 +313,7 @@ static void resolve(lumap_decoder *d, uint64_t offset) {
       lua_pushboolean(L, 0);
       lua_replace(L, top);
     } else {
-      const void *key = (const void *)(uintptr_t)lua_tointeger(L, top + 2);
+      const void *key = key_at(L, top + 2);
       if (d->in_log && !lumap_map_set(&d->scope->map, key, offset << 8)) lumap_raise(L, "not enough memory");
       lua_pushvalue(L, top + 1);
       lua_replace(L, top);

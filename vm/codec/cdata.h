@@ -36,6 +36,9 @@ void lumap_get_library(lumap_decoder *d);
 /* Reads the declaration of a DECLARE record and makes it in this state. [-0, +0] */
 void lumap_get_declaration(lumap_decoder *d);
 
+/* What the C type at `index`, which has a struct, union or enum in it, is found by in the map of a scope. [-0, +0] */
+const void *lumap_cdata_type_key(lua_State *L, int index);
+
 /* Pushes what a registered class at `index` is found by: the number of a C type, else the value itself. [-0, +1] */
 void lumap_cdata_push_class_key(lua_State *L, int index);
 

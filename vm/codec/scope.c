@@ -48,7 +48,8 @@ lumap_scope *lumap_scope_check(lua_State *L, int index) {
 
 void lumap_scope_know(lua_State *L, int index) {
   lumap_scope *scope = lua_touserdata(L, index);
-  const void *object = lua_topointer(L, -1);
+  bool is_type = lua_type(L, -1) == LUMAP_TCDATA;
+  const void *object = is_type ? lumap_cdata_type_key(L, -1) : lua_topointer(L, -1);
   uint64_t offset = scope->log_size;
   lumap_scope_push_slot(L, lua_absindex(L, index), LUMAP_SCOPE_OBJECTS);
   lua_insert(L, -2);
