@@ -102,8 +102,8 @@ function cdata.type_of(value)
   return ct and tonumber(ct) == crossing.id and ct or nil
 end
 
---- The type of the object, or the type itself, and its number, if there is a struct, union or enum in it; else nil. From
---- now on its description stands for this very type here.
+--- The type of the object, or the type itself, and its number, if there is a struct, union or enum in it; else nil.
+--- From now on its description stands for this very type here.
 function cdata.named_type(value)
   local ct = typeof(value)
   local id = tonumber(ct)

@@ -8,6 +8,7 @@
 -- and C types that can be found from what is handed over get numbers before the first copy is made.
 
 local compat = require "lumap.compat"
+local core = require "lumap.core"
 
 local copies = {}
 
@@ -21,14 +22,14 @@ local getmetatable, getupvalue, environment_of = debug.getmetatable, debug.getup
 --- What is known of LuaJIT's ffi library (declarations.lua), or nil where there is none.
 local function find_declarations() return compat.ffi() and require "lumap.declarations" or nil end
 
---- A function that adds the type of cdata to `found`, once, if it has a struct, union or enum in it. Others are the same
---- everywhere.
+--- A function that adds the type of cdata to `found`, once, if it has a struct, union or enum in it. Others are the
+--- same everywhere.
 local function type_finder(found)
   local seen, looked = {}, 0
   return function(value)
     looked = looked + 1
     if looked > MOST_VISITED then return end
-    local ct, id = require("lumap.cdata").named_type(value)
+    local ct, id = core.cdata().named_type(value)
     if not ct or seen[id] then return end
     seen[id] = true
     found[#found + 1] = ct

@@ -99,10 +99,16 @@ static int core_is_class(lua_State *L) {
   return 1;
 }
 
+/* cdata() -> the functions of cdata.lua that the codec uses, whatever a script did to package.loaded; false: none */
+static int core_cdata(lua_State *L) {
+  lumap_cdata_push_functions(L);
+  return 1;
+}
+
 void lumap_core_open_codec(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"encode", core_encode},     {"decode", core_decode},     {"check", core_check},
-      {"register", core_register}, {"is_class", core_is_class}, {NULL, NULL},
+      {"encode", core_encode},     {"decode", core_decode}, {"check", core_check}, {"register", core_register},
+      {"is_class", core_is_class}, {"cdata", core_cdata},   {NULL, NULL},
   };
   lumap_core_set(L, functions);
 }
