@@ -226,6 +226,34 @@ backends.each_size(function(with, backend)
         census.assert_flat(before)
       end)
     end
+
+    -- One worker has nobody beside it.
+    for _, case in ipairs(with().workers > 1 and cases or {}) do
+      it(case.name .. " once is tried again in a fresh state, and ends nothing", function()
+        parallel.map(square, { 1 }, with())
+        local runs, init = parallel.counter(), case.init
+        local before = census.snapshot()
+        local pool = parallel.pool(with({
+          init = function()
+            left_behind = (left_behind or 0) + 1 -- luacheck: ignore
+            if runs:add(1) == 1 then
+              init()
+            end
+          end,
+        }))
+        local list = pool:map(function()
+          return left_behind -- luacheck: ignore
+        end, parallel.range(1, 50), { chunk = 1 })
+        pool:terminate()
+        pool:join()
+        assert.equal(50, list.n)
+        for i = 1, 50 do
+          assert.equal(1, list[i])
+        end
+        assert.is_true(runs:get() >= 2)
+        census.assert_flat(before)
+      end)
+    end
   end)
 end)
 

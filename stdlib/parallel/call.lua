@@ -479,8 +479,10 @@ function Call:receive(target, seconds, how)
       local values = done
       -- A fold gives one value for all its items.
       if self.merges then done = count end
-      self:learn(done, busy, bytes)
-      if self:settle_results(target, first, done, worker, count) then return first, done, worker, values end
+      if self:settle_results(target, first, done, worker, count) then
+        self:learn(done, busy, bytes)
+        return first, done, worker, values
+      end
     end
     self:settle(outcome, first, count, worker)
   end

@@ -92,7 +92,6 @@ return function(api)
 
   local contexts = {}
   local current -- the context whose environment and libraries are in place
-  local init_error
   local init = shared and shared.init or api.init
   local libraries -- once a call has brought additions to libraries
   local streams -- once a call had a seed
@@ -344,11 +343,15 @@ return function(api)
     if init then
       local own = init
       init = nil
-      init_error = require("parallel.init_function")(own, shared, api, {
+      local failure = require("parallel.init_function")(own, shared, api, {
         loading = loading, handler = handler, to_record = to_record,
       })
+      if failure then
+        -- It may have come half way: who comes next begins anew.
+        api.retire()
+        return fail_all(task, context, count, failure)
+      end
     end
-    if init_error then return fail_all(task, context, count, init_error) end
     if not context.failed and (context ~= current or context.read < needed) then
       local ok, failure = loading(read_log, context, task)
       if not ok then

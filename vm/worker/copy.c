@@ -68,6 +68,13 @@ static int copy_out_of_memory(lua_State *L) {
   return luaL_error(L, "not enough memory");
 }
 
+/* retire(), as worker.c has it. */
+static int copy_retire(lua_State *L) {
+  copy *self = lua_touserdata(L, lua_upvalueindex(1));
+  self->items_left = 0;
+  return 0;
+}
+
 /* Adds a function that knows this copy to the table on top. */
 static void add_method(lua_State *L, copy *self, const char *name, lua_CFunction method) {
   lua_pushlightuserdata(L, self);
@@ -118,6 +125,7 @@ static int prepare(lua_State *L) {
   lua_setfield(L, -2, "stopped");
   add_method(L, self, "relieve", copy_relieve);
   add_method(L, self, "out_of_memory", copy_out_of_memory);
+  add_method(L, self, "retire", copy_retire);
   lua_pushvalue(L, 1);
   lua_setfield(L, -2, "shared");
   lua_call(L, 1, 1);

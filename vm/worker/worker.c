@@ -87,6 +87,12 @@ static int worker_out_of_memory(lua_State *L) {
   return lua_error(L);
 }
 
+/* retire(): the task that runs is this state's last one. What it gives is good. */
+static int worker_retire(lua_State *L) {
+  worker_of(L)->items_left = 0;
+  return 0;
+}
+
 /* In machine code no hook runs: that is left, with all of the state as it stands. Nobody is skipped on the stack but
  * functions that an error in the item would skip as well. */
 static void worker_interrupt(void *executor, const void *context) {
@@ -186,6 +192,8 @@ static int prepare(lua_State *L) {
   lua_setfield(L, -2, "relieve");
   lua_pushcfunction(L, worker_out_of_memory);
   lua_setfield(L, -2, "out_of_memory");
+  lua_pushcfunction(L, worker_retire);
+  lua_setfield(L, -2, "retire");
   if (p->parts->init_size > 0) {
     lua_pushlstring(L, (const char *)p->parts->init, p->parts->init_size);
     lua_setfield(L, -2, "init");
