@@ -378,3 +378,47 @@ backends.each(function(with)
     assert.equal("first", e.message)
   end)
 end, backends.concurrent)
+
+backends.each(function(with)
+  it("an error of a C function tells no line of ours", function()
+    local function assert_plain(message)
+      assert.equal("string", type(message))
+      assert.is_nil(message:find("lumap]", 1, true), message)
+    end
+    local into = parallel.buffer("double", 1)
+    local errors = {
+      caught(parallel.map, math.sqrt, { "x" }, with()),
+      caught(parallel.each, math.sqrt, { "x" }, with()),
+      caught(parallel.filter, math.sqrt, { "x" }, with()),
+      caught(parallel.map, math.sqrt, { "x" }, with({ into = into })),
+      caught(parallel.starmap, math.max, { { n = "x" } }, with()),
+      caught(parallel.map, string.rep, parallel.range(1, 2), with()),
+      caught(parallel.reduce, math.fmod, { "x", "y" }, with()),
+      caught(parallel.mapreduce, math.sqrt, math.max, { "x" }, with()),
+      caught(parallel.map, parallel.sleep, { "x" }, with()),
+      caught(parallel.map, math.sqrt, { 1 }, with({ workers = 1, init = math.sqrt })),
+    }
+    for _, e in ipairs(errors) do
+      assert_plain(e.message)
+      assert.equal(e.message, e.value)
+    end
+    if with().backend ~= "fork" then
+      local pool = parallel.pool(with())
+      assert_plain(caught(pool.apply, pool, math.sqrt, "x").message)
+      pool:close()
+      pool:join()
+    end
+    assert_plain(caught(parallel.map, print, math.sqrt, with()))
+  end)
+
+  it("an item out of memory that may be run again tells no line of ours", function()
+    local e = caught(parallel.map, function()
+      local list = {}
+      while #list >= 0 do
+        list[#list + 1] = {}
+      end
+    end, { 1 }, with({ memory_limit = 50000000, retries = 1 }))
+    assert.equal("memory", e.kind)
+    assert.is_nil(e.message:find("lumap]", 1, true), e.message)
+  end)
+end, backends.all)

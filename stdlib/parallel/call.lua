@@ -388,6 +388,7 @@ function Call:try_supply()
   self.supplying = false
   if supplied then return slow end
   self.ended = true
+  slow = require("parallel.failures").without_place(slow)
   self.source_error = { slow }
   if self.hands_out or self.async then return false end
   self.job:cancel()

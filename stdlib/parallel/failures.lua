@@ -20,6 +20,13 @@ local function trimmed(traceback)
   return table.concat(lines, "\n")
 end
 
+--- The value of an error without our own line where it begins with one, as those of C functions do that we call: users
+--- have no use for it.
+function failures.without_place(value)
+  if type(value) ~= "string" then return value end
+  return (value:gsub("^%[lumap%]/[^:]+:%d+: ", ""))
+end
+
 --- The text that the stock interpreter prints for an uncaught error.
 local function message_of(value)
   if type(value) == "string" or type(value) == "number" then return tostring(value) end
@@ -36,7 +43,7 @@ local crosses = { ["nil"] = true, boolean = true, number = true, string = true }
 --- Makes a record, a plain table that can cross, of what the message handler noted: the value, and a traceback. The
 --- value goes along if it can.
 function failures.describe(noted)
-  local value = noted.value
+  local value = failures.without_place(noted.value)
   local record = { kind = "error", message = message_of(value), traceback = trimmed(noted.traceback) }
   if getmetatable(value) == Error and value.kind == "cancelled" and core.cancelled() then
     -- The item ends since it was asked to.

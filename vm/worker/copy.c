@@ -52,20 +52,26 @@ static void rest_collector(copy *self) {
   self->heap_limit = now + (now > LEAST_REST ? now : LEAST_REST);
 }
 
+/* Without a place: it would be one in our own code. */
+static int raise_full(lua_State *L) {
+  lua_pushliteral(L, "not enough memory");
+  return lua_error(L);
+}
+
 /* relieve(blames), as worker.c has it: after an item ran out of memory. */
 static int copy_relieve(lua_State *L) {
   copy *self = lua_touserdata(L, lua_upvalueindex(1));
   if (lumap_runtime_relieve(self->runtime)) return 0;
   self->full = true;
   if (!lua_toboolean(L, 1)) atomic_store_explicit(&self->control->index, 0, memory_order_relaxed);
-  return luaL_error(L, "not enough memory");
+  return raise_full(L);
 }
 
 /* out_of_memory(), as worker.c has it: an item that is to be run again ran out of memory. */
 static int copy_out_of_memory(lua_State *L) {
   copy *self = lua_touserdata(L, lua_upvalueindex(1));
   self->full = true;
-  return luaL_error(L, "not enough memory");
+  return raise_full(L);
 }
 
 /* retire(), as worker.c has it. */
