@@ -235,6 +235,26 @@ backends.each(function(with)
     pool:join()
     journal.remove(log)
   end)
+
+  it("the first item that fails gives the error, though its chunk was cut short before it", function()
+    local pool = parallel.pool(with({ workers = 2 }))
+    local function fail_at_25(i)
+      if i == 20 then
+        parallel.sleep(0.02)
+      elseif i == 25 or i >= 60 then
+        error("item " .. i)
+      end
+      return i
+    end
+    for _ = 1, 20 do
+      pool:map(fail_at_25, parallel.range(-400, 0), { chunk = 1 })
+      local ok, e = pcall(pool.map, pool, fail_at_25, parallel.range(1, 400), { chunk = 1 })
+      assert.is_false(ok)
+      assert.equal(25, e.index)
+    end
+    pool:close()
+    pool:join()
+  end)
 end, backends.concurrent)
 
 local jit = rawget(_G, "jit")

@@ -333,14 +333,18 @@ function Call:doze()
   self.job:wake_below(low)
 end
 
---- A chunk that goes back, or nil. A call that has failed goes on with items before the failed one, if it hands results
---- out in order.
+--- Is an item to be run, as things are? A call that has failed goes on with those before the failed one: if it hands
+--- results out in order, or if chunks were cut short, since what fails first by its index is the error.
+function Call:wants(index)
+  if not self.ended then return true end
+  return (self.ordered or self.was_cut) and not self.expired and self.error_at and index < self.error_at
+end
+
+--- A chunk that goes back, or nil.
 function Call:next_again()
   local list = self.again
   for i = #list, 1, -1 do
-    if not self.ended or (self.ordered and not self.expired and self.error_at and list[i][1] < self.error_at) then
-      return table.remove(list, i)
-    end
+    if self:wants(list[i][1]) then return table.remove(list, i) end
   end
 end
 

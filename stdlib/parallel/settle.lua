@@ -201,7 +201,7 @@ function methods:settle(outcome, first, count, worker)
     -- Those who end the items may look at the clock before us.
     self:settle_end(first, count)
     if not self.expired then self:expire() end
-  elseif outcome == "cancelled" and self.was_cut and not self.ended then
+  elseif outcome == "cancelled" and self.was_cut and self:wants(first) then
     self:send_again(first, first + count - 1)
   elseif outcome == "cancelled" and not self.ended then
     self:fail(first, { kind = "cancelled", message = "the pool was terminated before the item was run" })
