@@ -316,8 +316,9 @@ static void threads_are_counted_while_others_end(void) {
     int pipe_ends[2];
     if (pipe(pipe_ends)) return;
     for (int i = 0; i < OTHERS; i++)
-      lumap_thread_start(&others[i], end_at_once, NULL, 0, NULL);
-    lumap_thread_start(&stays, outlive, &pipe_ends[0], 0, NULL);
+      CHECK(lumap_thread_start(&others[i], end_at_once, NULL, 0, NULL) == LUMAP_E_OK, "no thread");
+    CHECK(lumap_thread_start(&stays, outlive, &pipe_ends[0], 0, NULL) == LUMAP_E_OK, "no thread");
+    CHECK_SO_FAR();
     for (int i = 0; i < LOOKS; i++)
       missed += lumap_thread_count() < 2;
     close(pipe_ends[1]);

@@ -312,7 +312,7 @@ return function(api)
       if context.merging and plan.seed then streams.take_beginnings(first, count, items) end
     elseif kind == "range" and plan.held then
       items, spread = core.new_list(count), plan.spread
-      for k = 1, count do items[k] = shared.items[first + k - 1] end
+      for k = 1, count do items[k] = rawget(shared.items, first + k - 1) end
     elseif mode == "into" then
       items, into_kind = kind == "buffer" and plan.buffer or kind ~= "range" and api.memory(task), kind
     elseif mode == "map" then
