@@ -215,7 +215,48 @@ backends.each_size(function(with, backend, workers)
         return table.concat(parts, ",")
       end
       local lists = { { 1, 2 }, {}, { "a", nil, "c", n = 3 }, { nil, nil, n = 2 }, { 1, 2, 3, n = 1 } }
-      assert.same({ "1,2", "", "a,nil,c", "nil,nil", "1", n = 5 }, parallel.starmap(join, lists, with({ chunk = 2 })))
+      local joined = { "1,2", "", "a,nil,c", "nil,nil", "1", n = 5 }
+      assert.same(joined, parallel.starmap(join, lists, with({ chunk = 2 })))
+
+      local given = 0
+      local function give()
+        given = given + 1
+        return lists[given], "no argument"
+      end
+      assert.same(joined, parallel.starmap(join, give, with({ chunk = 2 })))
+    end)
+
+    it("spreads what a source gives into a buffer, over many chunks", function()
+      local given, sums = 0, parallel.buffer("double", 1000)
+      parallel.starmap(math.max, function()
+        given = given + 1
+        return given <= 1000 and { given, given / 2 } or nil
+      end, with({ into = sums }))
+      for i = 1, 1000 do
+        assert.equal(i, sums[i])
+      end
+    end)
+
+    it("fails an item that is no list of arguments, and names it", function()
+      local function assert_refused(items, kind)
+        local results = parallel.starmap(math.max, items, with({ errors = "collect" }))
+        assert.equal(3, results.n)
+        local e = results.errors[2]
+        assert.same({ "error", 2 }, { e.kind, e.index })
+        assert.equal("item 2 of starmap is not a list of arguments but a " .. kind, e.message)
+      end
+      assert_refused({ { 1 }, "two", { 3 } }, "string")
+      assert_refused(parallel.range(1, 3), "number")
+      local given = 0
+      assert_refused(function()
+        given = given + 1
+        return ({ { 1 }, "two", { 3 } })[given]
+      end, "string")
+      given = 0
+      assert_refused(function()
+        given = given + 1
+        return ({ 1, 2, 3 })[given]
+      end, "number")
     end)
   end)
 

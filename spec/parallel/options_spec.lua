@@ -175,6 +175,29 @@ describe("each verb", function()
   end)
 end)
 
+describe("a list of items", function()
+  it("is as long as its n says, which cannot be below 0", function()
+    for _, n in ipairs({ -1, -2 ^ 60, 2 ^ 60 }) do
+      for _, verb in ipairs({ "map", "each", "filter", "starmap", "imap", "reduce" }) do
+        local place
+        local ok, message = pcall(function()
+          place = here(1)
+          local result = parallel[verb](identity, { { 1 }, { 2 }, n = n }, { workers = 1 })
+          return result
+        end)
+        assert.is_false(ok, verb)
+        assert_message(message, place, verb, "#2", "'n'", "from 0")
+      end
+    end
+  end)
+
+  it("is as long as # says when its n is no integer", function()
+    for _, n in ipairs({ 1.5, "1", false }) do
+      assert.equal(2, parallel.map(identity, { 1, 2, n = n }, { workers = 1 }).n)
+    end
+  end)
+end)
+
 describe("starmap", function()
   it("refuses an item that is no list of arguments, and names it", function()
     local ok, e = pcall(parallel.starmap, math.max, { { 1, 2 }, 5 }, { workers = 1 })

@@ -67,7 +67,11 @@ function parallel.imap(fn, items, opts) return verbs().imap(nil, fn, items, opts
 ---@return fun(): integer, any
 function parallel.imap_unordered(fn, items, opts) return verbs().imap_unordered(nil, fn, items, opts) end
 
---- As map with fn(unpack(args, 1, args.n or #args)) for each list of arguments.
+--- As map with fn(unpack(args, 1, args.n or #args)) for each list of arguments. A function gives one such list each
+--- time that it is pulled, until it gives nil. An item that is no list fails.
+---@param fn function
+---@param arglists table|function a list of lists, or a function that is pulled for them
+---@param opts parallel.options|nil
 ---@return table list
 ---@return table ...
 function parallel.starmap(fn, arglists, opts) return verbs().starmap(nil, fn, arglists, opts) end

@@ -206,14 +206,35 @@ function source.arguments(...)
   return from_list({ n = 1, pack(...) }, true, "arguments")
 end
 
+--- Raises unless a list's field `n`, if it is an integer, can be the number of its items.
+local function check_length(verb, list, number, level)
+  local n = rawget(list, "n")
+  if is_integer(n) and not (n >= 0 and n <= MOST_ITEMS) then
+    error(("bad argument #%d to '%s' (field 'n' of the list: an integer from 0 to 2^53 expected, got %s)")
+      :format(number, verb, tostring(n)), level + 2)
+  end
+end
+
 --- What `items`, argument `number` of `verb`, stands for. `kind`: "spread" when each item is a list of arguments
 --- (starmap), "first" when of a function's values the first is the item (reduce), else nil.
 function source.of(verb, items, number, kind, level)
-  if getmetatable(items) == Range then return from_range(items) end
-  if core.is_buffer(items) and kind ~= "spread" then return from_buffer(items) end
-  if options.is_callable(items) then return from_function(items, kind == "first") end
-  if type(items) == "table" then return from_list(items, kind == "spread", "items") end
-  options.bad_argument(verb, number, "list, range, buffer or function", items, level + 1)
+  local from
+  if getmetatable(items) == Range then
+    from = from_range(items)
+  elseif core.is_buffer(items) and kind ~= "spread" then
+    from = from_buffer(items)
+  elseif options.is_callable(items) then
+    from = from_function(items, kind ~= nil)
+  elseif type(items) == "table" then
+    check_length(verb, items, number, level + 1)
+    return from_list(items, kind == "spread", "items")
+  else
+    options.bad_argument(verb, number, kind == "spread" and "list of lists of arguments, or function that gives them"
+      or "list, range, buffer or function", items, level + 1)
+  end
+  -- Values that are sent one by one become arguments in the worker.
+  if kind == "spread" then from.plan.unpacks = true end
+  return from
 end
 
 return source
