@@ -77,8 +77,9 @@ function parallel.imap_unordered(fn, items, opts) return verbs().imap_unordered(
 function parallel.starmap(fn, arglists, opts) return verbs().starmap(nil, fn, arglists, opts) end
 
 --- Folds the items into one value: fn(fn(a, b), c) and so on, in their order. fn must be associative, since workers
---- fold neighbouring items at the same time; only what they made of them is sent. Of a source's values the first is the
---- item. An error of fn has no index.
+--- fold neighbouring items at the same time; only what they made of them is sent. Sums of floating-point numbers are
+--- not quite associative, so their last digits may differ from run to run. Of a source's values the first is the item.
+--- An error of fn has no index.
 ---@param fn fun(a: any, b: any): any
 ---@param items table|function a list, parallel.range, or a function that is pulled until it gives nil
 ---@param opts parallel.options|nil `initial` joins once, on the left; errors = "collect" is refused
