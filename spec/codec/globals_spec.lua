@@ -5,6 +5,7 @@
 local describe, it, assert, after_each = describe, it, assert, after_each
 require("spec.support.globals")()
 
+local backends = require("spec.support.backends")
 local crossings = require("spec.support.crossings")
 local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
@@ -247,3 +248,58 @@ describe("a script", function()
     end
   end)
 end)
+
+backends.each(function(with)
+  -- luacheck: push ignore 113
+  local function read()
+    return seen, helper, type(string.format), given
+  end
+  -- luacheck: pop
+
+  it("are none but the standard ones if the call says so, or those that it gives", function()
+    define([[ seen, helper = 4, function() return seen end ]])
+    for _, globals in ipairs({ false, {} }) do
+      local list, helpers, standard, given = parallel.map(read, { 1 }, with({ globals = globals }))
+      assert.same({ { n = 1 }, { n = 1 }, { "function", n = 1 }, { n = 1 } }, { list, helpers, standard, given })
+    end
+    local list, helpers, _, given = parallel.map(read, { 1 }, with({ globals = { seen = 5, given = "too" } }))
+    assert.same({ { 5, n = 1 }, { n = 1 }, { "too", n = 1 } }, { list, helpers, given })
+    assert.equal(4, _G.seen)
+  end)
+
+  it("of a call inside a call are limited as those of the outer one", function()
+    define([[ seen = 4 ]])
+    local function nest()
+      return parallel.map(read, { 1 })[1]
+    end
+    assert.same({ n = 1 }, parallel.map(nest, { 1 }, with({ globals = false })))
+    assert.same({ 6, n = 1 }, parallel.map(nest, { 1 }, with({ globals = { seen = 6 } })))
+  end)
+
+  it("that were replaced or taken out are the standard ones for a call without globals", function()
+    local tonumber_here, loadfile_here = tonumber, loadfile
+    rawset(_G, "tonumber", "replaced")
+    rawset(_G, "loadfile", nil)
+    local ok, numbers, loaders = pcall(parallel.map, function()
+      return tonumber("5"), type(loadfile)
+    end, { 1 }, with({ globals = false }))
+    rawset(_G, "tonumber", tonumber_here)
+    rawset(_G, "loadfile", loadfile_here)
+    assert.is_true(ok, numbers)
+    assert.same({ 5, n = 1 }, numbers)
+    assert.same({ "function", n = 1 }, loaders)
+  end)
+
+  it("that the init function sets are there, though a call has none", function()
+    define([[ helper = function() return "ready" end ]])
+    local list = parallel.map(function()
+      return state -- luacheck: ignore 113
+    end, { 1 }, with({
+      globals = false,
+      init = function()
+        state = helper() -- luacheck: ignore 111 113
+      end,
+    }))
+    assert.same({ "ready", n = 1 }, list)
+  end)
+end, backends.all)

@@ -117,6 +117,21 @@ describe("a copy of the process", function()
     assert.is_nil(rawget(_G, "fork_spec_given"))
   end)
 
+  test("has modules by their global names, whatever globals a call gives it", function()
+    local module = { word = "module" }
+    package.loaded["fork.spec.module"] = module
+    rawset(_G, "fork_spec_module", module)
+    rawset(_G, "fork_spec_table", { word = "table" })
+    local modules, tables = parallel.map(function()
+      return fork_spec_module.word, fork_spec_table -- luacheck: ignore
+    end, { 1 }, with({ globals = {} }))
+    rawset(_G, "fork_spec_module", nil)
+    rawset(_G, "fork_spec_table", nil)
+    package.loaded["fork.spec.module"] = nil
+    assert.same({ "module", n = 1 }, modules)
+    assert.same({ n = 1 }, tables)
+  end)
+
   test("runs init once in each worker", function()
     local path = journal.new()
     local list = parallel.map(function()

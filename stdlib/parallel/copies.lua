@@ -109,7 +109,7 @@ function copies.share(call, fn, opts)
     init = pool.own_init,
     memory_limit = pool.own_memory_limit,
     max_tasks = pool.own_max_tasks,
-    globals = type(opts.globals) == "table" and opts.globals or nil,
+    globals = opts.globals == false and {} or type(opts.globals) == "table" and opts.globals or nil,
   }
   if source.list then
     shared.items = source.list
@@ -122,11 +122,36 @@ function copies.share(call, fn, opts)
   pool.core:share(shared)
 end
 
---- In a copy: the context (worker.lua) of the call that it was made for. All is in its place, globals included.
+local function copy_of(list)
+  local copy = {}
+  for key, value in next, list do copy[key] = value end
+  return copy
+end
+
+--- Makes the globals those of a fresh worker, with the given ones. What is not as it was `before` has been set in this
+--- copy, by the init function or a module. Modules that were loaded may go on by their global names.
+local function limit_globals(before, given)
+  local standard, modules = core.standard_globals(), {}
+  for _, module in next, package.loaded do modules[module] = type(module) == "table" end
+  for name, value in next, before do
+    if rawequal(rawget(_G, name), value) and not modules[value] then rawset(_G, name, standard[name]) end
+  end
+  for name, value in next, standard do
+    if before[name] == nil and rawget(_G, name) == nil then rawset(_G, name, value) end
+  end
+  for name, value in next, given do rawset(_G, name, value) end
+end
+
+--- In a copy: the context (worker.lua) of the call that it was made for. All is in its place, and so are the globals
+--- unless the call limits them.
 function copies.open_context(shared, api)
   local context = { scope = api.scope(_G), read = 0, values = { shared.fn, shared.plan, shared.fold }, loops = {} }
   api.know(context.scope, shared.known)
-  for name, value in pairs(shared.globals or {}) do _G[name] = value end
+  if shared.globals then
+    local before = copy_of(_G)
+    -- The init function has those of the caller.
+    function context.begin() limit_globals(before, shared.globals) end
+  end
   return context
 end
 

@@ -34,7 +34,8 @@ local parallel = {
 ---@field memory_limit integer|nil bytes of Lua heap a worker may hold
 ---@field max_tasks integer|nil items after which a worker is replaced by a fresh one, on "fork" by another copy of the
 --- process (default: none)
----@field globals boolean|table|nil globals that go along (default true: those that the function reads)
+---@field globals boolean|table|nil globals that go along: true, those that the function reads (on "fork" all are
+--- there); a table of names and values, these instead; false, none (default true)
 
 --- fn(item) for each item, on all workers. As many lists as fn gave values at most, one at least, each in item order
 --- with field `n` set. With errors = "collect" failed items leave holes and `list.errors[i]` tells.

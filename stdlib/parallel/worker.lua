@@ -191,6 +191,7 @@ return function(api)
     context.fn, context.plan, context.fold = context.values[1], context.values[2], context.values[3]
     local plan = context.plan
     if plan.unpacks then context.fn = other_runners().spreading(context.fn, api.index) end
+    if context.begin then context.begin() end
     if context.code and not (context.values.additions or plan.into or plan.buffer) and has_come(context.code) then
       context.note = api.note(context.scope, context.environment, plan)
     end

@@ -17,7 +17,7 @@ void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, l
 
 /* clock, sleep, cpu_count, index, worker, new_list, settings */
 void lumap_core_open_system(lua_State *L);
-/* encode, decode, check, register, is_class: codec.h as Lua functions; cdata */
+/* encode, decode, check, register, is_class: codec.h as Lua functions; cdata, standard_globals */
 void lumap_core_open_codec(lua_State *L);
 /* pool, which makes its methods, and those of jobs, when it is called first */
 void lumap_core_open_pool(lua_State *L);

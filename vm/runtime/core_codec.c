@@ -4,6 +4,7 @@
  */
 #include "codec/cdata.h"
 #include "codec/codec.h"
+#include "codec/names.h"
 #include "runtime/core.h"
 
 static int encode_protected(lua_State *L) {
@@ -105,10 +106,22 @@ static int core_cdata(lua_State *L) {
   return 1;
 }
 
+/* standard_globals() -> the globals as they were when the state was opened: read only */
+static int core_standard_globals(lua_State *L) {
+  lumap_names_push_standard_globals(L);
+  return 1;
+}
+
 void lumap_core_open_codec(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"encode", core_encode},     {"decode", core_decode}, {"check", core_check}, {"register", core_register},
-      {"is_class", core_is_class}, {"cdata", core_cdata},   {NULL, NULL},
+      {"encode", core_encode},
+      {"decode", core_decode},
+      {"check", core_check},
+      {"register", core_register},
+      {"is_class", core_is_class},
+      {"cdata", core_cdata},
+      {"standard_globals", core_standard_globals},
+      {NULL, NULL},
   };
   lumap_core_set(L, functions);
 }
