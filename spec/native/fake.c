@@ -264,9 +264,9 @@ static void feed_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_event_signal(&feed->done);
 }
 
-static void feed_give_back(void *self, lumap_task *task) {
+static void feed_give_back(void *self, lumap_worker *worker, lumap_task *task) {
   fake_feed *feed = self;
-  if (task->kind != LUMAP_TASK_CHUNK) abort();
+  if (worker->crew != &feed->crew || task->kind != LUMAP_TASK_CHUNK) abort();
   pthread_mutex_lock(&feed->lock);
   lumap_list_push_front(&feed->queue, &task->link);
   feed->given_back++;

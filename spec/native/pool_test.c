@@ -26,6 +26,20 @@ static const lumap_backend played = {.name = "played", .open = open_crew, .stop 
 
 static lumap_event event;
 
+static lumap_job *open_job(void) {
+  lumap_pool_options options = {.backend = &played, .worker_count = 1};
+  lumap_pool *pool = lumap_pool_open(&options, NULL);
+  lumap_job *job = pool ? lumap_job_open(pool, &event) : NULL;
+  if (!job) abort();
+  return job;
+}
+
+static void close_job(lumap_job *job) {
+  lumap_pool *pool = job->pool;
+  lumap_job_close(job);
+  lumap_pool_release(pool);
+}
+
 static void submit(lumap_job *job, uint64_t first, uint32_t count) {
   lumap_task *task = lumap_job_task(job);
   CHECK(task, "no task");
@@ -34,12 +48,16 @@ static void submit(lumap_job *job, uint64_t first, uint32_t count) {
   CHECK(lumap_job_submit(job, task) == LUMAP_E_OK, "not taken");
 }
 
-static lumap_task *take(void) {
-  return crew->feed.take(crew->feed.self, &crew->workers[0], false);
+static lumap_task *take(uint32_t turn) {
+  lumap_task *task = crew->feed.take(crew->feed.self, &crew->workers[0], false);
+  if (!task) abort();
+  task->turn = turn;
+  return task;
 }
 
-/* The worker runs that item. */
-static void run_item(const lumap_job *job, uint64_t index) {
+/* The worker runs that item of its task with that turn. */
+static void run_item(const lumap_job *job, uint32_t turn, uint64_t index) {
+  lumap_control_begin(&control, turn);
   atomic_store(&control.call, job->call.id);
   atomic_store(&control.index, index);
 }
@@ -52,52 +70,93 @@ static void finish(lumap_job *job, lumap_task *task, uint32_t done) {
 
 /* As a child process does: it goes on to the next task while the result of the one before travels. */
 static void a_cut_is_lifted_by_the_task_that_was_cut(void) {
-  lumap_pool_options options = {.backend = &played, .worker_count = 1};
-  lumap_pool *pool = lumap_pool_open(&options, NULL);
-  lumap_job *job = pool ? lumap_job_open(pool, &event) : NULL;
+  lumap_job *job = open_job();
   lumap_task *first, *second;
   uint64_t stuck[1];
-  CHECK(job, "no job");
   submit(job, 1, 3);
   submit(job, 4, 3);
-  first = take();
-  second = take();
-  CHECK(first && second, "no tasks");
-  run_item(job, 5);
+  first = take(1);
+  second = take(2);
+  run_item(job, 2, 5);
   CHECK(lumap_job_cut(job, stuck) == 1 && stuck[0] == 5, "the item is not known to be stuck");
   CHECK(lumap_control_is_stopped(&control, job->call.id, 6), "not cut");
   finish(job, first, 3);
   CHECK(lumap_control_is_stopped(&control, job->call.id, 6), "lifted by the task before");
   finish(job, second, 2);
   CHECK(!lumap_control_is_stopped(&control, job->call.id, 6), "not lifted");
-  lumap_job_close(job);
-  lumap_pool_release(pool);
+  close_job(job);
+}
+
+/* What a task that was cut has not run comes again, to the same worker perhaps, before the result of the first one
+   does. That tells how many items it had, not how many were left to it. */
+static void a_cut_is_not_lifted_by_a_task_that_had_the_same_items(void) {
+  lumap_job *job = open_job();
+  lumap_task *first, *rest;
+  uint64_t stuck[1];
+  submit(job, 1, 9);
+  first = take(1);
+  run_item(job, 1, 3);
+  CHECK(lumap_job_cut(job, stuck) == 1 && stuck[0] == 3, "not cut");
+  submit(job, 4, 6);
+  rest = take(2);
+  run_item(job, 2, 4);
+  CHECK(lumap_job_cut(job, stuck) == 1 && stuck[0] == 4, "the rest is not cut");
+  finish(job, first, 3);
+  CHECK(lumap_control_is_stopped(&control, job->call.id, 5), "lifted by the task that had the item before");
+  finish(job, rest, 1);
+  CHECK(!lumap_control_is_stopped(&control, job->call.id, 5), "not lifted");
+  close_job(job);
+}
+
+static void a_cut_is_lifted_when_its_task_is_given_back(void) {
+  lumap_job *job = open_job();
+  lumap_task *task;
+  uint64_t stuck[1];
+  submit(job, 1, 9);
+  task = take(1);
+  run_item(job, 1, 2);
+  CHECK(lumap_job_cut(job, stuck) == 1, "not cut");
+  crew->feed.give_back(crew->feed.self, &crew->workers[0], task);
+  CHECK(!lumap_control_is_stopped(&control, job->call.id, 3), "not lifted");
+  finish(job, take(1), 9);
+  close_job(job);
+}
+
+static void a_cancellation_leaves_a_cut_before_it(void) {
+  lumap_job *job = open_job();
+  lumap_task *task;
+  uint64_t stuck[1];
+  submit(job, 1, 9);
+  task = take(1);
+  run_item(job, 1, 2);
+  CHECK(lumap_job_cut(job, stuck) == 1, "not cut");
+  lumap_job_cancel(job, 6);
+  CHECK(lumap_control_is_stopped(&control, job->call.id, 3), "the item after the cut is begun");
+  finish(job, task, 2);
+  close_job(job);
 }
 
 static void a_cut_leaves_the_cancellation_of_its_call(void) {
-  lumap_pool_options options = {.backend = &played, .worker_count = 1};
-  lumap_pool *pool = lumap_pool_open(&options, NULL);
-  lumap_job *job = pool ? lumap_job_open(pool, &event) : NULL;
+  lumap_job *job = open_job();
   lumap_task *task;
   uint64_t stuck[1];
-  CHECK(job, "no job");
   submit(job, 1, 9);
-  task = take();
-  run_item(job, 2);
+  task = take(1);
+  run_item(job, 1, 2);
   CHECK(lumap_job_cut(job, stuck) == 1, "not cut");
   lumap_job_cancel(job, 6);
   finish(job, task, 2);
   CHECK(!lumap_control_is_stopped(&control, job->call.id, 5), "items before it are not begun");
   CHECK(lumap_control_is_stopped(&control, job->call.id, 6), "the cancellation is gone");
-  lumap_job_close(job);
-  lumap_pool_release(pool);
+  close_job(job);
 }
 
 int main(int argc, char **argv) {
 #define TEST(name)                                                                                                     \
   { #name, name }
   static const check_test tests[] = {
-      TEST(a_cut_is_lifted_by_the_task_that_was_cut),
+      TEST(a_cut_is_lifted_by_the_task_that_was_cut),    TEST(a_cut_is_not_lifted_by_a_task_that_had_the_same_items),
+      TEST(a_cut_is_lifted_when_its_task_is_given_back), TEST(a_cancellation_leaves_a_cut_before_it),
       TEST(a_cut_leaves_the_cancellation_of_its_call),
   };
   return check_run(tests, sizeof tests / sizeof *tests, 60, NULL, argc, argv);

@@ -49,8 +49,8 @@ typedef struct lumap_worker {
   bool rested;   /* nothing came since it was told to rest */
   bool waits;    /* in the pool's list of those who wait for work, between these two */
   struct lumap_worker *warmer, *colder;
-  uint32_t cut_call; /* the task of this call that runs item cut_item was asked to end with it; 0: none was */
-  uint64_t cut_item;
+  uint32_t cut_call; /* the task of this call and turn was asked to end with the item that ran; 0: none was */
+  uint32_t cut_turn;
   lumap_list mailbox; /* tasks for this worker alone (LUMAP_TASK_END) */
 
   lumap_event bell;        /* any thread: there is something for this worker, who waits */
@@ -86,9 +86,9 @@ typedef struct lumap_feed {
   lumap_task *(*take)(void *self, lumap_worker *worker, bool wait);
   /* Gives a task back that is done (or has failed for good). */
   void (*finish)(void *self, lumap_worker *worker, lumap_task *task);
-  /* Gives a task back that is to run, anew if its worker was ended on account of another call (heed); it will be
+  /* Gives a task back that is to run, anew if this worker was ended on account of another call (heed); it will be
    * the next one handed out. */
-  void (*give_back)(void *self, lumap_task *task);
+  void (*give_back)(void *self, lumap_worker *worker, lumap_task *task);
   /* The crew's own count of references on `self`: a thread that was given up keeps what it may touch. */
   void (*acquire)(void *self);
   void (*release)(void *self);

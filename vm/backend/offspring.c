@@ -40,6 +40,10 @@ static void finish(lumap_offspring *child, lumap_task *task) {
   child->crew->feed.finish(child->crew->feed.self, child->worker, task);
 }
 
+static void give_back(lumap_offspring *child, lumap_task *task) {
+  child->crew->feed.give_back(child->crew->feed.self, child->worker, task);
+}
+
 /* ---- the place ---- */
 
 static void reset_life(lumap_offspring *child) {
@@ -389,15 +393,8 @@ static void finish_unstarted(lumap_offspring *child, lumap_task *task, pid_t pro
 static void finish_died(lumap_offspring *child, lumap_task *task, const char *end, int signal_number, int exit_code) {
   uint64_t index = atomic_load(&child->worker->control->index);
   lumap_task_fail_died(task, child->worker->number, index, signal_number, exit_code);
-  if (child->ready && task->died_index == 0)
-    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s", child->worker->number,
-                    (int)child->process, end);
-  else if (child->ready)
-    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s in item %llu", child->worker->number,
-                    (int)child->process, end, (unsigned long long)task->died_index);
-  else
-    lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s before it was ready",
-                    child->worker->number, (int)child->process, end);
+  lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s%s", child->worker->number,
+                  (int)child->process, end, child->ready ? "" : " before it was ready");
   finish(child, task);
 }
 
@@ -427,13 +424,13 @@ static void settle_oldest(lumap_offspring *child, lumap_task *task, int signal_n
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     finish(child, task);
   } else if (child->ended_turn && !child->stopped) {
-    child->crew->feed.give_back(child->crew->feed.self, task);
+    give_back(child, task);
   } else if (!child->ready && !(signal_number && !child->cause[0])) {
     finish_unstarted(child, task, child->process, end);
   } else if (begun || child->barren >= MOST_BARREN) {
     finish_died(child, task, end, signal_number, exit_code);
   } else {
-    child->crew->feed.give_back(child->crew->feed.self, task);
+    give_back(child, task);
   }
 }
 
@@ -442,7 +439,7 @@ static void settle_other(lumap_offspring *child, lumap_task *task) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     finish(child, task);
   } else {
-    child->crew->feed.give_back(child->crew->feed.self, task);
+    give_back(child, task);
   }
 }
 
@@ -520,10 +517,11 @@ static void end_task(lumap_offspring *child, const lumap_task *task, lumap_outco
 }
 
 /* Asks the child to begin no item of the call from `from` on. There is one place for that, and what the child runs now
- * has it: a request of another call was for what it ran before. */
+ * has it: a request of another call was for what it ran before. One of this call may ask for more. */
 static void ask_to_stop(lumap_offspring *child, const lumap_task *task, uint64_t from) {
   lumap_control *control = child->worker->control;
-  if (atomic_load(&control->stop_call) == LUMAP_STOP_ALL) return;
+  uint64_t stopping = atomic_load(&control->stop_call);
+  if (stopping == LUMAP_STOP_ALL || (stopping == task->call_id && atomic_load(&control->stop_from) <= from)) return;
   atomic_store(&control->stop_from, from);
   atomic_store(&control->stop_call, task->call_id);
 }

@@ -109,7 +109,7 @@ static bool employ(process_crew *own, lumap_offspring *child) {
   for (int i = 0; i < own->count && good && !own->stopping && lumap_offspring_may_take(child, 0); i++) {
     lumap_task *task = lumap_offspring_revoke(&own->children[i]);
     if (!task) continue;
-    feed->give_back(feed->self, task);
+    feed->give_back(feed->self, own->children[i].worker, task);
     good = feed_child(own, child, 1);
   }
   return good;

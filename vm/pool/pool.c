@@ -169,7 +169,8 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task, lumap_event **eve
   return NULL;
 }
 
-/* A worker has one place for the call that it must stop: another call's request stays while it still acts on it. */
+/* A worker has one place for the call that it must stop: another call's request stays while it still acts on it. Of
+   two for the same call both are meant, so what is to run no more is what either names. */
 static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) {
   lumap_control *control = worker->control;
   uint64_t running, stopping;
@@ -177,17 +178,18 @@ static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) 
   running = atomic_load(&control->call);
   stopping = atomic_load(&control->stop_call);
   if (stopping == LUMAP_STOP_ALL || (stopping != 0 && stopping == running && running != call_id)) return;
+  if (stopping == call_id && atomic_load(&control->stop_from) <= from) return;
   atomic_store(&control->stop_from, from);
   atomic_store(&control->stop_call, call_id);
 }
 
-/* Under the lock, when a task is done: if it is the one that was cut short, what the worker begins from now on runs,
-   unless the call was cancelled. The result of one before it may come after the cut was asked for: a child process has
-   gone on meanwhile. */
+/* Under the lock, when a worker has a task no longer: if it is the one that was cut short, what the worker begins from
+   now on runs, unless the call was cancelled. The result of one before it may come after the cut was asked for, since a
+   child process has gone on meanwhile; and that may have had the very items, where it was cut short, too. */
 static void lift_cut(lumap_worker *worker, const lumap_task *task) {
   lumap_control *control = worker->control;
   uint64_t stopped = task->call_id, from = atomic_load(&task->call->stop_from);
-  if (worker->cut_call != task->call_id || worker->cut_item - task->first >= task->count) return;
+  if (worker->cut_call != task->call_id || worker->cut_turn != task->turn) return;
   worker->cut_call = 0;
   if (!control || !atomic_compare_exchange_strong(&control->stop_call, &stopped, 0)) return;
   if (from != UINT64_MAX) request_stop(worker, task->call_id, from);
@@ -205,12 +207,13 @@ static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_task_free(orphan);
 }
 
-static void pool_give_back(void *self, lumap_task *task) {
+static void pool_give_back(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_pool *pool = self;
   lumap_task *orphan = NULL;
   lumap_event *event = NULL;
   lumap_worker *called = NULL;
   pthread_mutex_lock(&pool->lock);
+  if (worker->cut_call) lift_cut(worker, task);
   if (pool->terminated || task->first >= atomic_load(&task->call->stop_from)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     orphan = deliver(pool, task, &event);
@@ -533,24 +536,42 @@ void lumap_job_cancel(lumap_job *job, uint64_t from) {
   if (!joined && pool->crew.backend->heed) pool->crew.backend->heed(&pool->crew, &job->call);
 }
 
-/* The item of the job that the worker runs; 0: none, or another job's. While it is another one the worker has yet to
-   tell that the task is done, so this can be held against the results that come from now on. */
-static uint64_t item_of(const lumap_worker *worker, const lumap_job *job) {
+/* The item of the job that the worker runs, and the turn of its task; 0: none, or another job's. While the worker says
+   so it has yet to tell that the task is done, so this can be held against the results that come from now on. A child
+   process goes on by itself: what it says before and after it has begun another task says nothing. */
+static uint64_t item_of(const lumap_worker *worker, const lumap_job *job, uint32_t *turn) {
   lumap_control *control = worker->control;
-  return control && atomic_load(&control->call) == job->call.id ? atomic_load(&control->index) : 0;
+  uint64_t index;
+  if (!control) return 0;
+  *turn = lumap_control_begun(control);
+  if (atomic_load(&control->call) != job->call.id) return 0;
+  index = atomic_load(&control->index);
+  return lumap_control_begun(control) == *turn ? index : 0;
 }
 
-/* The request that was made may not have been granted, or be lifted again. */
+/* The request that was made may not have been granted. */
 static bool is_stopped_at(const lumap_worker *worker, const lumap_job *job, uint64_t index) {
   return lumap_control_is_stopped(worker->control, job->call.id, index);
 }
 
-/* Under the lock: asks the worker to end its task with the item that it runs. */
-static void cut_after(lumap_worker *worker, const lumap_job *job, uint64_t index) {
+/* Under the lock: asks the worker to end its task with the item that it runs, which is returned; 0: none of the job, or
+   it was not to be asked. */
+static uint64_t cut_task(lumap_worker *worker, const lumap_job *job) {
+  uint32_t turn;
+  uint64_t index = item_of(worker, job, &turn);
+  if (index == 0) return 0;
   request_stop(worker, job->call.id, index + 1);
-  if (!is_stopped_at(worker, job, index + 1)) return;
+  if (!is_stopped_at(worker, job, index + 1)) return 0;
   worker->cut_call = job->call.id;
-  worker->cut_item = index;
+  worker->cut_turn = turn;
+  return index;
+}
+
+/* Under the lock: has the task that was cut at this item come no further? */
+static bool is_stuck(const lumap_worker *worker, const lumap_job *job, uint64_t index) {
+  uint32_t turn;
+  return item_of(worker, job, &turn) == index && worker->cut_call == job->call.id && worker->cut_turn == turn &&
+         is_stopped_at(worker, job, index + 1);
 }
 
 size_t lumap_job_cut(lumap_job *job, uint64_t *stuck) {
@@ -558,18 +579,13 @@ size_t lumap_job_cut(lumap_job *job, uint64_t *stuck) {
   int count = pool->joined ? 0 : pool->crew.worker_count;
   size_t found = 0;
   pthread_mutex_lock(&pool->lock);
-  for (int i = 0; i < count; i++) {
-    stuck[i] = job->met[i] ? item_of(&pool->crew.workers[i], job) : 0;
-    if (stuck[i]) cut_after(&pool->crew.workers[i], job, stuck[i]);
-  }
+  for (int i = 0; i < count; i++)
+    stuck[i] = job->met[i] ? cut_task(&pool->crew.workers[i], job) : 0;
   pthread_mutex_unlock(&pool->lock);
   if (!lumap_memory_barrier_all()) return 0;
   pthread_mutex_lock(&pool->lock);
-  for (int i = 0; i < count; i++) {
-    const lumap_worker *worker = &pool->crew.workers[i];
-    if (stuck[i] && item_of(worker, job) == stuck[i] && is_stopped_at(worker, job, stuck[i] + 1))
-      stuck[found++] = stuck[i];
-  }
+  for (int i = 0; i < count; i++)
+    if (stuck[i] && is_stuck(&pool->crew.workers[i], job, stuck[i])) stuck[found++] = stuck[i];
   pthread_mutex_unlock(&pool->lock);
   return found;
 }
