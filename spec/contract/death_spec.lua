@@ -254,6 +254,21 @@ backends.each_size(function(with, backend)
         census.assert_flat(before)
       end)
     end
+
+    it("that fails now and then ends nothing, however often it is run", function()
+      local runs = parallel.counter()
+      local list = parallel.map(square, parallel.range(1, 30), with({
+        workers = 2,
+        max_tasks = 1,
+        init = function()
+          if runs:add(1) % 3 == 0 then
+            error("no licence")
+          end
+        end,
+      }))
+      assert.equal(900, list[30])
+      assert.is_true(runs:get() >= 40, runs:get() .. " times")
+    end)
   end)
 end)
 

@@ -183,8 +183,6 @@ function Call:fail(index, failure)
   -- What happens before the first item belongs to none.
   if not self.single and failure.kind ~= "init" then failure.index = index end
   if self:is_folding(index, failure) then failure.index = nil end
-  -- Workers number calls without items and merges, too. That is none of the caller's business.
-  if failure.kind == "died" and not failure.index then failure.message = failure.message:gsub(" in item %d+", "") end
   self.failed = self.failed + 1
   self.counts.failed = self.counts.failed + 1
   if self.policy == "collect" or (self.hands_out and index) then self.errors[index] = failure end

@@ -19,7 +19,8 @@ local RETRIED = { died = true, timeout = true, memory = true }
 local methods = {}
 
 --- An init function failed in one worker: others may do better, so the chunk goes back, until it has failed as often as
---- there are workers. Then the pool is good for nothing, and all its calls end. True when the chunk goes back.
+--- there are workers and no chunk was done meanwhile. Then the pool is good for nothing, and all its calls end. True
+--- when the chunk goes back.
 function methods:survives_init_failure(first, count)
   local pool = self.pool
   pool.init_failures = (pool.init_failures or 0) + 1
@@ -181,6 +182,7 @@ function methods:settle_results(target, first, done, worker, count)
   if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
     return false
   end
+  if not (failed and failed.kind == "init") then self.pool.init_failures = nil end
   self:count_done(first, done)
   -- A worker that is replaced after so many items leaves the rest of its chunk to others.
   if not self.merges then self:send_again(first + done, first + count - 1) end

@@ -264,9 +264,8 @@ static lumap_task *make_standin(lumap_ward *ward) {
   } else {
     uint64_t index = atomic_load_explicit(&ward->control.index, memory_order_acquire);
     lumap_task_fail_died(standin, ward->number, index, 0, -1);
-    lumap_error_set(&standin->error, LUMAP_E_WORKER,
-                    "worker %d (a thread) could not be stopped in item %llu and was given up", ward->number,
-                    (unsigned long long)standin->died_index);
+    lumap_error_set(&standin->error, LUMAP_E_WORKER, "worker %d (a thread) could not be stopped and was given up",
+                    ward->number);
     if (ward->doom == LUMAP_DOOM_CANCEL) standin->outcome = LUMAP_OUTCOME_CANCELLED;
   }
   return standin;
