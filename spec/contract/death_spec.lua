@@ -257,7 +257,7 @@ backends.each_size(function(with, backend)
 
     it("that fails now and then ends nothing, however often it is run", function()
       local runs = parallel.counter()
-      local list = parallel.map(square, parallel.range(1, 30), with({
+      local pool = parallel.pool(with({
         workers = 2,
         max_tasks = 1,
         init = function()
@@ -266,8 +266,12 @@ backends.each_size(function(with, backend)
           end
         end,
       }))
-      assert.equal(900, list[30])
-      assert.is_true(runs:get() >= 40, runs:get() .. " times")
+      for i = 1, 20 do
+        assert.equal(i * i, pool:submit(square, i):get())
+      end
+      pool:terminate()
+      pool:join()
+      assert.is_true(runs:get() >= 29, runs:get() .. " times")
     end)
   end)
 end)
@@ -287,6 +291,34 @@ backends.each_size(function(with)
         assert.equal("SIGKILL", e.signal_name)
         assert_works(pool())
       end
+    end)
+
+    it("a death takes no other item's error along, nor a result in a buffer", function()
+      local runs, into = parallel.counter(), parallel.buffer("double", 40)
+      local function work(i)
+        runs:add(1)
+        if i == 12 then
+          error("bad luck")
+        elseif i == 25 then
+          processes.signal_own("KILL")
+        end
+        return i + 0.5
+      end
+      for _, chunk in ipairs({ 1, 20, 40 }) do
+        runs:set(0)
+        local _, errors = pool():map(work, parallel.range(1, 40), { errors = "collect", into = into, chunk = chunk })
+        assert.equal("error", errors[12].kind)
+        assert_died(errors[25], 25, SIGKILL)
+        for i = 1, 40 do
+          assert.equal(i == 12 or i == 25 or nil, errors[i] and true)
+          assert.is_true(i == 12 or i == 25 or into[i] == i + 0.5)
+        end
+        -- What was done before the failure is not done again.
+        assert.is_true(runs:get() <= (chunk == 40 and 53 or 40), runs:get() .. " runs")
+      end
+      local e = caught(pool().map, pool(), work, parallel.range(1, 40), { errors = "finish", into = into, chunk = 40 })
+      assert.equal(12, e.index)
+      assert.equal("error", e.kind)
     end)
 
     it("one kill fails one item, and the others give their results", function()

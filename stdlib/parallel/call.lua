@@ -183,6 +183,9 @@ function Call:fail(index, failure)
   -- What happens before the first item belongs to none.
   if not self.single and failure.kind ~= "init" then failure.index = index end
   if self:is_folding(index, failure) then failure.index = nil end
+  if failure.kind == "died" and failure.index then
+    failure.message = ("%s in item %d"):format(failure.message, failure.index)
+  end
   self.failed = self.failed + 1
   self.counts.failed = self.counts.failed + 1
   if self.policy == "collect" or (self.hands_out and index) then self.errors[index] = failure end
@@ -487,7 +490,7 @@ function Call:receive(target, seconds, how)
         return first, done, worker, values
       end
     end
-    self:settle(outcome, first, count, worker)
+    self:settle(outcome, first, count, done, worker)
   end
 end
 

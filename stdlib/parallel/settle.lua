@@ -89,24 +89,22 @@ function methods:describe_death(outcome, worker)
   return failure, index
 end
 
---- The chunk has no results, but was run up to the item `running`: where results go to a buffer, those of the items
---- before are there. Returns the first item that is not done.
-function methods:keep_written(first, running)
-  if not self.plan.into or running <= first then return first end
-  self:count_done(first, running - first)
-  self.source:release(first, running - first)
-  return running
+--- The chunk has no results. Where they go to a buffer, those of its first `done` items are there. Returns the first
+--- item that is not done.
+function methods:keep_written(first, done)
+  if not self.plan.into or done == 0 then return first end
+  self:count_done(first, done)
+  self.source:release(first, done)
+  return first + done
 end
 
 --- The chunk was ended with the call: of those of its items that are not done it will be told that the time was over.
-function methods:settle_end(first, count)
-  local running = math.min((self.job:death()), first + count)
-  running = self:keep_written(first, running)
-  self:send_again(running, first + count - 1)
+function methods:settle_end(first, count, done)
+  self:send_again(self:keep_written(first, done), first + count - 1)
 end
 
 --- The worker that ran the chunk ended, or could not be started, or was ended because an item was over its time.
-function methods:settle_death(outcome, first, count, worker)
+function methods:settle_death(outcome, first, count, done, worker)
   local failure, index = self:describe_death(outcome, worker)
   local last = first + count - 1
   if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
@@ -124,10 +122,10 @@ function methods:settle_death(outcome, first, count, worker)
     return
   end
   if index < first or index > last then index = first end
-  self:keep_written(first, index)
+  local undone = self:keep_written(first, math.min(done, index - first))
   if not self:retry(index, index, failure.kind) then self:lose(index, failure) end
   -- The other items of the chunk have no results: those that were done are done again.
-  if not self.plan.into and (not self.ended or self.ordered) then self:send_again(first, index - 1) end
+  if not self.ended or self.ordered then self:send_again(undone, index - 1) end
   if not self.ended then self:send_again(index + 1, last) end
 end
 
@@ -196,12 +194,12 @@ function methods:settle_results(target, first, done, worker, count)
 end
 
 --- Settles a chunk that has no results, by its outcome. Others are none of its business.
-function methods:settle(outcome, first, count, worker)
+function methods:settle(outcome, first, count, done, worker)
   if KINDS[outcome] then
-    self:settle_death(outcome, first, count, worker)
+    self:settle_death(outcome, first, count, done, worker)
   elseif outcome == "deadline" or (outcome == "cancelled" and (self.expired or self:is_late())) then
     -- Those who end the items may look at the clock before us.
-    self:settle_end(first, count)
+    self:settle_end(first, count, math.min(done, count))
     if not self.expired then self:expire() end
   elseif outcome == "cancelled" and self.was_cut and self:wants(first) then
     self:send_again(first, first + count - 1)

@@ -244,6 +244,7 @@ return function(api)
         end
       end
       if failed then
+        if context.plan.mode == "into" then api.note_failed(first + failed - 1) end
         if context.plan.stop then
           api.stop_from(task, first + failed)
           return failed

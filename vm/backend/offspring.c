@@ -393,6 +393,7 @@ static void finish_unstarted(lumap_offspring *child, lumap_task *task, pid_t pro
 static void finish_died(lumap_offspring *child, lumap_task *task, const char *end, int signal_number, int exit_code) {
   uint64_t index = atomic_load(&child->worker->control->index);
   lumap_task_fail_died(task, child->worker->number, index, signal_number, exit_code);
+  lumap_task_count_done(task, child->worker->control);
   lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d (process %d) %.200s%s", child->worker->number,
                   (int)child->process, end, child->ready ? "" : " before it was ready");
   finish(child, task);
@@ -410,6 +411,7 @@ static void finish_ended(lumap_offspring *child, lumap_task *task) {
     task->ended_ns = lumap_clock_ns();
     lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d was ended", child->worker->number);
   }
+  lumap_task_count_done(task, child->worker->control);
   finish(child, task);
 }
 

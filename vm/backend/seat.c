@@ -51,6 +51,7 @@ bool lumap_seat_run(lumap_seat *seat, lumap_task *task) {
   bool usable = true;
   /* Sequential order, as the pool's: it asks for a stop and then looks here, the worker writes here and then looks
    * whether a stop is asked for. In any weaker order each could miss the other, and the item would never be ended. */
+  atomic_store_explicit(&seat->control->failed, 0, memory_order_relaxed);
   atomic_store(&seat->control->call, task->call_id);
   if (task->call && task->call->deadline_ns && lumap_clock_ns() >= task->call->deadline_ns) {
     lumap_task_fail_deadline(task, seat->number, 0);

@@ -69,3 +69,9 @@ void lumap_task_free(lumap_task *task) {
   lumap_call_release(task->call);
   free(task);
 }
+
+void lumap_task_count_done(lumap_task *task, const lumap_control *control) {
+  uint64_t end = task->died_index, failed = atomic_load(&control->failed);
+  if (failed != 0 && failed < end) end = failed;
+  task->done = end > task->first && end - task->first <= task->count ? end - task->first : 0;
+}

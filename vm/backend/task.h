@@ -80,7 +80,8 @@ typedef struct lumap_task {
   /* Set by the worker or the back-end. */
   uint32_t outcome;              /* lumap_outcome */
   int32_t worker;                /* number of the worker that ran it, from 1; 0: none did */
-  uint64_t done;                 /* items finished or failed, from the first one on; fewer than count after a stop */
+  uint64_t done;                 /* items finished or failed, from the first one on; fewer than count after a stop. Of a
+                                    task without results: those that lack none but what went into a buffer */
   uint64_t started_ns, ended_ns; /* lumap_clock_ns of the worker's machine */
   uint64_t decode_ns, encode_ns; /* of that, spent on decoding items and encoding results */
   uint64_t died_index;
@@ -105,7 +106,9 @@ typedef struct lumap_control {
   _Atomic uint64_t stop_from; /* of that call: items from this index on; those before it go on */
   _Atomic uint64_t turns;     /* process: which task was begun, which were taken back. See lumap_control_begin */
   _Atomic uint32_t call;      /* id of the call whose task runs, 0 between tasks. Written by the worker */
-  unsigned char padding[28];  /* a cache line of its own */
+  _Atomic uint64_t failed;    /* the first item of the task that has failed, 0: none has. Written by the worker, if
+                                 results go to a buffer */
+  unsigned char padding[16];  /* a cache line of its own */
 } lumap_control;
 
 #define LUMAP_STOP_ALL UINT32_MAX
@@ -188,6 +191,11 @@ static inline bool lumap_control_revoke(lumap_control *control, uint32_t turn) {
   while (!atomic_compare_exchange_weak(&control->turns, &turns, turns | bit));
   return true;
 }
+
+/* Of a task that has no results, and whose `died_index` is set: counts what is done for all that, if its results went
+ * to a buffer. That is what came before the item that ran, and before the first one that failed, whose error is lost
+ * with the results. */
+void lumap_task_count_done(lumap_task *task, const lumap_control *control);
 
 /* The call's items from `index` on are not begun any more. Any thread. */
 void lumap_call_stop_from(lumap_call *call, uint64_t index);

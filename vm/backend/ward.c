@@ -148,6 +148,9 @@ static void judge(const lumap_ward *ward, lumap_task *task) {
     lumap_task_fail_timeout(task, ward->number, ward->doomed_index);
   else if (ward->doom == LUMAP_DOOM_DEADLINE && task->outcome == LUMAP_OUTCOME_CANCELLED)
     lumap_task_fail_deadline(task, ward->number, ward->doomed_index);
+  else
+    return;
+  lumap_task_count_done(task, &ward->control);
 }
 
 /* Under the lock: an item that was over its time is no reason to begin no other one. What the pool has asked for
@@ -268,6 +271,7 @@ static lumap_task *make_standin(lumap_ward *ward) {
                     ward->number);
     if (ward->doom == LUMAP_DOOM_CANCEL) standin->outcome = LUMAP_OUTCOME_CANCELLED;
   }
+  lumap_task_count_done(standin, &ward->control);
   return standin;
 }
 

@@ -181,7 +181,7 @@ static void report_end(copy *self, lumap_task *task, int code) {
   task->died_index = atomic_load_explicit(&self->control->index, memory_order_relaxed);
   task->died_signal = 0;
   task->died_exit = -1;
-  task->done = 0;
+  lumap_task_count_done(task, self->control);
   task->outcome = self->full || lumap_is_memory_error(self->L, code) ? LUMAP_OUTCOME_MEMORY : LUMAP_OUTCOME_DIED;
   lumap_error_pop(self->L, code, &task->error);
   task->is_last = true;

@@ -331,6 +331,13 @@ static int task_index(lua_State *L) {
   return 1;
 }
 
+/* note_failed(index): this item of the task that runs has failed, and its results go to a buffer. */
+static int task_note_failed(lua_State *L) {
+  lumap_control *control = lumap_runtime_get(L)->control;
+  if (atomic_load(&control->failed) == 0) atomic_store(&control->failed, (uint64_t)luaL_checknumber(L, 1));
+  return 0;
+}
+
 /* stop_from(task, index): this worker, and those that share the call's memory, begin no later item. */
 static int task_stop_from(lua_State *L) {
   lumap_call_stop_from(to_task(L)->call, (uint64_t)luaL_checknumber(L, 2));
@@ -398,6 +405,7 @@ void lumap_task_api_open(lua_State *L) {
       {"cancel", task_cancel},
       {"index", task_index},
       {"hide_index", task_hide_index},
+      {"note_failed", task_note_failed},
       {"stop_from", task_stop_from},
       {"begin_streams", task_begin_streams},
       {"end_streams", task_end_streams},

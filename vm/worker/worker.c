@@ -297,7 +297,7 @@ static void report_end(worker *self, lumap_task *task, int code) {
   task->died_index = atomic_load_explicit(&self->runtime->control->index, memory_order_relaxed);
   task->died_signal = 0;
   task->died_exit = self->exit_code;
-  task->done = 0;
+  lumap_task_count_done(task, self->runtime->control);
   if (self->exiting) {
     task->outcome = LUMAP_OUTCOME_DIED;
     lumap_error_set(&task->error, LUMAP_E_WORKER, "worker %d ended: os.exit was called, with code %d", task->worker,
