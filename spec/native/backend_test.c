@@ -1081,7 +1081,7 @@ static void an_item_of_a_process_is_ended(void) {
     lumap_task *task = fake_collect(&feed, PATIENCE);
     CHECK(task && task->first == 11 && task->outcome == LUMAP_OUTCOME_CANCELLED, "%s",
           task ? task->error.message : "it does not end");
-    CHECK(strcmp(task->error.message, "worker 1 was ended") == 0 && task->worker == 1 && task->done == 0, "%s",
+    CHECK(strcmp(task->error.message, "worker 1 was ended") == 0 && task->worker == 1 && task->done == 2, "%s",
           task->error.message);
     CHECK(is_text(task, shut.item), "the items are gone");
     lumap_task_free(task);
