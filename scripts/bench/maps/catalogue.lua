@@ -16,6 +16,7 @@
 --   workers(size)       if it is not for the command to say
 --   check(result, size) one number that the results come to, the same for all sides
 --   fn                  what luv maps
+--   rounds              it has so many at least, except with --quick
 --   fresh               each turn runs in a process of its own
 --   memory              "peak" adds the figure peak, bytes that a turn took at most; "growth" adds growth, bytes that
 --                       were added since the first turn

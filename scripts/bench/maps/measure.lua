@@ -231,7 +231,7 @@ end
 ---@return table result as README.md describes it
 return function(case, run)
   local list, absent = open_all(case, run)
-  local logs = rounds.run(list, run.rounds, SECONDS)
+  local logs = rounds.run(list, run.quick and run.rounds or math.max(run.rounds, case.rounds or 0), SECONDS)
   for i, side in ipairs(list) do
     side.log = logs[i]
     side.close()

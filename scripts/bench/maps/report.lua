@@ -21,7 +21,7 @@ end
 ---@param run table
 ---@return string
 function report.place(place, run)
-  return ("%s, commit %s, %d CPUs, %s, load %s; %d rounds, %d workers where nothing else is said\n"):format(
+  return ("%s, commit %s, %d CPUs, %s, load %s; %d rounds and %d workers where nothing else is said\n"):format(
     place.date,
     place.commit,
     place.cpus,
