@@ -28,13 +28,14 @@ typedef struct check_test {
   void (*body)(void);
 } check_test;
 
-static char check_reason[600];
+/* Why the test has failed; empty as long as it has not. */
+extern char check_reason[600];
 
 /* Fails the test, whose function returns. */
 #define CHECK(condition, ...)                                                                                          \
   do {                                                                                                                 \
     if (!(condition)) {                                                                                                \
-      int at_ = snprintf(check_reason, sizeof check_reason, "line %d: %s; ", __LINE__, #condition);                    \
+      int at_ = snprintf(check_reason, sizeof check_reason, "%s, line %d: %s; ", __func__, __LINE__, #condition);      \
       if (at_ < (int)sizeof check_reason) snprintf(check_reason + at_, sizeof check_reason - at_, __VA_ARGS__);        \
       return;                                                                                                          \
     }                                                                                                                  \
@@ -46,38 +47,8 @@ static char check_reason[600];
     if (check_reason[0]) return;                                                                                       \
   } while (0)
 
-static inline bool check_is_wanted(const char *name, int argc, char **argv) {
-  bool wanted = argc < 2;
-  for (int i = 1; i < argc; i++)
-    wanted = wanted || strcmp(argv[i], name) == 0;
-  return wanted;
-}
-
 /* Runs `count` tests; the exit status for main, if it returns. `after` (may be NULL) runs after each: a check of its
  * own. */
-static inline int check_run(const check_test *tests, size_t count, int limit_s, void (*after)(void), int argc,
-                            char **argv) {
-  bool list = argc == 2 && strcmp(argv[1], "--list") == 0;
-  for (size_t i = 0; i < count; i++) {
-    if (list) puts(tests[i].name);
-    if (list || !check_is_wanted(tests[i].name, argc, argv)) continue;
-    check_reason[0] = '\0';
-    printf("# %s\n", tests[i].name);
-    fflush(stdout);
-    alarm((unsigned)limit_s);
-    tests[i].body();
-    if (!check_reason[0] && after) after();
-    alarm(0);
-    check_reason[strcspn(check_reason, "\n")] = '\0';
-    if (check_reason[0]) {
-      printf("not ok %s %s\n", tests[i].name, check_reason);
-      fflush(stdout);
-      _exit(EXIT_FAILURE);
-    }
-    printf("ok %s\n", tests[i].name);
-    fflush(stdout);
-  }
-  return EXIT_SUCCESS;
-}
+int check_run(const check_test *tests, size_t count, int limit_s, void (*after)(void), int argc, char **argv);
 
 #endif

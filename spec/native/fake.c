@@ -325,6 +325,12 @@ void fake_end(fake_feed *feed, lumap_call *call) {
   fake_wake(feed);
 }
 
+void fake_append(lumap_call *call, const char *text) {
+  lumap_bytes bytes = {0};
+  lumap_bytes_append(&bytes, text, strlen(text));
+  lumap_call_append(call, &bytes);
+}
+
 void fake_queue(fake_feed *feed, lumap_call *call, uint64_t first, const void *data, size_t size) {
   lumap_task *task = lumap_task_new(LUMAP_TASK_CHUNK, call);
   if (!task || !lumap_bytes_append(&task->payload, data, size)) abort();

@@ -62,6 +62,9 @@ lumap_call *fake_call(fake_feed *feed);
 /* Ends a call: every worker hears of it, and the caller's reference is dropped. */
 void fake_end(fake_feed *feed, lumap_call *call);
 
+/* Appends an entry with this text to the call's log. */
+void fake_append(lumap_call *call, const char *text);
+
 /* Queues a task of ten items from `first` on. The payload is `size` bytes at `data`. */
 void fake_queue(fake_feed *feed, lumap_call *call, uint64_t first, const void *data, size_t size);
 void fake_wake(fake_feed *feed);

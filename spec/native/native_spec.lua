@@ -17,6 +17,8 @@ local programs = {
   shared_test = "vm/shared (memory and channels of threads and processes)",
   os_test = "vm/os (clocks, threads, processes)",
   backend_test = "vm/backend (serial, threads, processes)",
+  process_test = "vm/backend (processes that die, fail or lose their host, and the thread that tends them)",
+  recall_test = "vm/backend (tasks and items that the thread of processes calls back)",
   pool_test = "vm/pool (tasks and those who run them)",
   spares_test = "vm/pool (what is kept of tasks)",
 }
