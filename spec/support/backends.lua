@@ -31,7 +31,7 @@ function backends.rounds(n)
   return interpreter.sanitized and math.ceil(n / 5) or n
 end
 
---- Copies of this process are made anew for each call, so one size is enough here; fork_spec has them all.
+--- Copies of this process are made anew for each call, so one size is enough here; fork_calls_spec has all of them.
 local copy_counts = { interpreter.sanitized and 2 or 5 }
 
 local function options_maker(backend, workers)
