@@ -5,6 +5,7 @@
 local it, assert, before_each, after_each = it, assert, before_each, after_each
 require("spec.support.globals")()
 
+local caught = require("spec.support.caught")
 local codec = require("codec")
 local crossings = require("spec.support.crossings")
 local parallel = require("parallel")
@@ -20,14 +21,6 @@ after_each(function()
     package.preload[name] = nil
   end
 end)
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 crossings.each(function(cross)
   it("methods of files come back as what they are here", function()

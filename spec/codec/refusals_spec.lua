@@ -6,6 +6,7 @@ local describe, it, assert = describe, it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local codec = require("codec")
 local gates = require("spec.support.gates")
 local here = require("spec.support.here")
@@ -15,14 +16,6 @@ local REMEDY = ": open it inside the function"
 
 local function identity(x)
   return x
-end
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
 end
 
 backends.each(function(with)

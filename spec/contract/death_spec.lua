@@ -7,20 +7,13 @@ local describe, it, assert, before_each, after_each = describe, it, assert, befo
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local census = require("spec.support.census")
 local gates = require("spec.support.gates")
 local interpreter = require("spec.support.interpreter")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
 local processes = require("spec.support.processes")
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 local function square(x)
   return x * x

@@ -6,20 +6,12 @@ local describe, it, assert = describe, it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local gates = require("spec.support.gates")
 local here = require("spec.support.here")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
 local processes = require("spec.support.processes")
-
---- The error that a function raises; an error itself when it raises none.
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 local function fail_at_threes(i)
   if i % 3 == 0 then

@@ -6,6 +6,7 @@ local it, assert = it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local parallel = require("parallel")
 
 local function join(a, b)
@@ -27,14 +28,6 @@ local function pulling(list)
     i = i + 1
     return list[i], "more"
   end
-end
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
 end
 
 backends.each_size(function(with)

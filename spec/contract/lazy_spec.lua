@@ -6,19 +6,12 @@ local it, assert = it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
 
 local function identity(x)
   return x
-end
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
 end
 
 --- 1, 2... n; `look` is called with each number before it is given.

@@ -6,6 +6,7 @@ local describe, it, assert, before_each, after_each = describe, it, assert, befo
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local census = require("spec.support.census")
 local gates = require("spec.support.gates")
 local interpreter = require("spec.support.interpreter")
@@ -17,14 +18,6 @@ local stops_loops = interpreter.preset ~= "tsan"
 
 -- Seconds. Long enough for the items that end, on a machine that has other things to do.
 local LIMIT = 0.25
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 local function square(x)
   return x * x

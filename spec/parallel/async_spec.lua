@@ -6,20 +6,13 @@ local it, assert = it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local gates = require("spec.support.gates")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
 
 local function square(x)
   return x * x
-end
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
 end
 
 local function values_of(...)

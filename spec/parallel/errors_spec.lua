@@ -6,19 +6,12 @@
 local describe, it, assert = describe, it, assert
 require("spec.support.globals")()
 
+local caught = require("spec.support.caught")
 local here = require("spec.support.here")
 local interpreter = require("spec.support.interpreter")
 local parallel = require("parallel")
 
 local options = { workers = 1 }
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 describe("parallel.Error", function()
   it("is the metatable of errors, whatever their kind", function()

@@ -6,16 +6,9 @@ local it, assert = it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local gates = require("spec.support.gates")
 local parallel = require("parallel")
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 local function values_of(...)
   return { n = select("#", ...), ... }

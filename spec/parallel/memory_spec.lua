@@ -6,6 +6,7 @@ local describe, it, assert = describe, it, assert
 require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
+local caught = require("spec.support.caught")
 local census = require("spec.support.census")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
@@ -13,14 +14,6 @@ local parallel = require("parallel")
 -- Small, since it takes time to fill it.
 local PIECE = 256 * 1024
 local LIMIT = 16 * PIECE
-
-local function caught(fn, ...)
-  local ok, raised = pcall(fn, ...)
-  if ok then
-    error("no error was raised", 2)
-  end
-  return raised
-end
 
 local function square(x)
   return x * x
