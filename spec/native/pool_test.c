@@ -136,6 +136,31 @@ static void a_cancellation_leaves_a_cut_before_it(void) {
   close_job(job);
 }
 
+/* Whoever takes a task then, and gives it back as cancelled, comes after the reason. */
+static void a_failure_that_ends_its_call_is_told_first(void) {
+  lumap_job *job = open_job();
+  lumap_task *task;
+  submit(job, 1, 3);
+  task = take(1);
+  task->stops_from = 3;
+  CHECK(atomic_load(&job->call.stop_from) == UINT64_MAX, "the call has ended before the task");
+  finish(job, task, 2);
+  CHECK(atomic_load(&job->call.stop_from) == 3, "the call goes on");
+  close_job(job);
+}
+
+static void a_task_without_results_ends_no_call(void) {
+  lumap_job *job = open_job();
+  lumap_task *task;
+  submit(job, 1, 3);
+  task = take(1);
+  task->stops_from = 3;
+  task->outcome = LUMAP_OUTCOME_DIED;
+  finish(job, task, 0);
+  CHECK(atomic_load(&job->call.stop_from) == UINT64_MAX, "what may be run again ends the call");
+  close_job(job);
+}
+
 static void a_cut_leaves_the_cancellation_of_its_call(void) {
   lumap_job *job = open_job();
   lumap_task *task;
@@ -157,6 +182,7 @@ int main(int argc, char **argv) {
   static const check_test tests[] = {
       TEST(a_cut_is_lifted_by_the_task_that_was_cut),    TEST(a_cut_is_not_lifted_by_a_task_that_had_the_same_items),
       TEST(a_cut_is_lifted_when_its_task_is_given_back), TEST(a_cancellation_leaves_a_cut_before_it),
+      TEST(a_failure_that_ends_its_call_is_told_first),  TEST(a_task_without_results_ends_no_call),
       TEST(a_cut_leaves_the_cancellation_of_its_call),
   };
   return check_run(tests, sizeof tests / sizeof *tests, 60, NULL, argc, argv);

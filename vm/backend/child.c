@@ -169,6 +169,7 @@ static bool run_chunk(child *self, lumap_error *error) {
   self->retires = task->is_last;
   head = lumap_frame_of_task(LUMAP_FRAME_RESULT, task);
   sent = send_frame(self, &head, task->error.message, &task->payload);
+  lumap_task_tell_stop(task);
 
   /* Only now are the results safe: until here a death is a death in this task. */
   lumap_seat_rest(&self->seat);

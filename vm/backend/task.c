@@ -30,6 +30,10 @@ void lumap_call_stop_from(lumap_call *call, uint64_t index) {
     continue;
 }
 
+void lumap_task_tell_stop(const lumap_task *task) {
+  if (task->outcome == LUMAP_OUTCOME_DONE && task->stops_from) lumap_call_stop_from(task->call, task->stops_from);
+}
+
 bool lumap_call_append(lumap_call *call, lumap_bytes *bytes) {
   lumap_log_entry *entry = calloc(1, sizeof *entry);
   if (!entry) return false;

@@ -78,10 +78,11 @@ typedef struct lumap_task {
   lumap_bytes payload;
 
   /* Set by the worker or the back-end. */
-  uint32_t outcome;              /* lumap_outcome */
-  int32_t worker;                /* number of the worker that ran it, from 1; 0: none did */
-  uint64_t done;                 /* items finished or failed, from the first one on; fewer than count after a stop. Of a
-                                    task without results: those that lack none but what went into a buffer */
+  uint32_t outcome;    /* lumap_outcome */
+  int32_t worker;      /* number of the worker that ran it, from 1; 0: none did */
+  uint64_t done;       /* items finished or failed, from the first one on; fewer than count after a stop. Of a
+                          task without results: those that lack none but what went into a buffer */
+  uint64_t stops_from; /* an item before this one failed, and ends its call: see lumap_task_tell_stop. 0: none */
   uint64_t started_ns, ended_ns; /* lumap_clock_ns of the worker's machine */
   uint64_t decode_ns, encode_ns; /* of that, spent on decoding items and encoding results */
   uint64_t died_index;
@@ -199,5 +200,9 @@ void lumap_task_count_done(lumap_task *task, const lumap_control *control);
 
 /* The call's items from `index` on are not begun any more. Any thread. */
 void lumap_call_stop_from(lumap_call *call, uint64_t index);
+
+/* Makes the failure of a task that is done end its call, for all who share the call's memory. Not before its results
+ * are on their way: what others then give back as cancelled shall not come before the reason. */
+void lumap_task_tell_stop(const lumap_task *task);
 
 #endif

@@ -202,6 +202,7 @@ static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   pthread_mutex_lock(&pool->lock);
   if (worker->cut_call) lift_cut(worker, task);
   orphan = deliver(pool, task, &event);
+  lumap_task_tell_stop(task);
   pthread_mutex_unlock(&pool->lock);
   if (event) lumap_event_signal(event);
   lumap_task_free(orphan);

@@ -338,9 +338,10 @@ static int task_note_failed(lua_State *L) {
   return 0;
 }
 
-/* stop_from(task, index): this worker, and those that share the call's memory, begin no later item. */
+/* stop_from(task, index): once the task's results are on their way, no later item begins here, nor where the call's
+   memory is shared. */
 static int task_stop_from(lua_State *L) {
-  lumap_call_stop_from(to_task(L)->call, (uint64_t)luaL_checknumber(L, 2));
+  to_task(L)->stops_from = (uint64_t)luaL_checknumber(L, 2);
   return 0;
 }
 
