@@ -192,7 +192,6 @@ backends.each_size(function(with, backend)
 
     for _, case in ipairs(cases) do
       it(case.name .. " fails the first call once it failed in each worker", function()
-        parallel.map(square, { 1 }, with())
         local before = census.snapshot()
         local path, init = journal.new(), case.init
         local pool = parallel.pool(with({
@@ -223,7 +222,6 @@ backends.each_size(function(with, backend)
     -- One worker has nobody beside it.
     for _, case in ipairs(with().workers > 1 and cases or {}) do
       it(case.name .. " once is tried again in a fresh state, and ends nothing", function()
-        parallel.map(square, { 1 }, with())
         local runs, init = parallel.counter(), case.init
         local before = census.snapshot()
         local pool = parallel.pool(with({

@@ -105,6 +105,24 @@ if stops_loops then
         assert_works(pool())
       end)
 
+      it("a death after the deadline leaves no item without a result or an error", function()
+        assert_works(pool())
+        for after = 1, 8 do
+          local late = parallel.clock() + 0.03 + after * 0.0005
+          local list = pool():map(function(i)
+            while i == 5 do
+              if parallel.clock() >= late then
+                os.exit(3)
+              end
+            end
+            return i
+          end, parallel.range(1, 10), { deadline = 0.03, errors = "collect", chunk = 10 })
+          for i = 1, 10 do
+            assert.is_true((list[i] or list.errors[i].index) == i)
+          end
+        end
+      end)
+
       it("an item that was over its time is run again as often as it may", function()
         local path = journal.new()
         local function stuck_twice(x)

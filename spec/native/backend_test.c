@@ -378,9 +378,11 @@ static void a_thread_that_was_given_up_is_replaced(void) {
     gate_queue(&shut, &feed, call, 11);
     fake_wake(&feed);
     CHECK(fifo_read(shut.told), "it has not begun");
+    lumap_control *control = atomic_load(&feed.workers[0].control);
     if (i == 2) end_call(&feed, call);
     check_replaced(&feed, other, outcome);
     CHECK_SO_FAR();
+    CHECK(atomic_load(&control->stop_call) == LUMAP_STOP_ALL, "it may begin what others have by now");
     CHECK(gate_let_pass(&shut, 1), "%s", strerror(errno));
     CHECK(has_references(&feed, references), "the thread that was given up never lets go of the feed");
     fake_end(&feed, call);

@@ -183,9 +183,10 @@ function Call:fail(index, failure)
   -- What happens before the first item belongs to none.
   if not self.single and failure.kind ~= "init" then failure.index = index end
   if self:is_folding(index, failure) then failure.index = nil end
-  if failure.kind == "died" and failure.index then
+  if failure.begun and failure.kind == "died" and failure.index then
     failure.message = ("%s in item %d"):format(failure.message, failure.index)
   end
+  failure.begun = nil
   self.failed = self.failed + 1
   self.counts.failed = self.counts.failed + 1
   if self.policy == "collect" or (self.hands_out and index) then self.errors[index] = failure end
@@ -353,7 +354,10 @@ end
 function Call:send_rest(first, count)
   local size = self.was_cut and not self.merges and self.size(count) or count
   if size < count then self.again[#self.again + 1] = { first + size, count - size } end
-  self:send(first, math.min(size, count), true)
+  count = math.min(size, count)
+  local sent = self:send(first, count, true)
+  -- An item that cannot be sent any more leaves those behind it; of a pool that was closed there is no more to ask.
+  if sent > 0 then self:send_again(first + sent, first + count - 1) end
 end
 
 --- Notes whether all items are sent, as things are.

@@ -82,7 +82,7 @@ function methods:describe_death(outcome, worker)
   elseif outcome == "died" and self.pool.terminated then
     kind, message = "cancelled", "the pool was terminated while the item ran"
   end
-  local failure = { kind = kind, message = message, worker = worker > 0 and worker or nil }
+  local failure = { kind = kind, message = message, worker = worker > 0 and worker or nil, begun = index ~= 0 }
   if outcome == "died" then
     if signal ~= 0 then failure.signal = signal else failure.exit_code = code end
   end
@@ -124,9 +124,11 @@ function methods:settle_death(outcome, first, count, done, worker)
   if index < first or index > last then index = first end
   local undone = self:keep_written(first, math.min(done, index - first))
   if not self:retry(index, index, failure.kind) then self:lose(index, failure) end
-  -- The other items of the chunk have no results: those that were done are done again.
-  if not self.ended or self.ordered then self:send_again(undone, index - 1) end
-  if not self.ended then self:send_again(index + 1, last) end
+  -- The other items of the chunk have no results: those that were done are done again. After a deadline none is, but
+  -- what is on the list has failed with it.
+  local is_told = not self.ended or (self.expired and self.grace)
+  if is_told or self.ordered then self:send_again(undone, index - 1) end
+  if is_told then self:send_again(index + 1, last) end
 end
 
 --- Is the call's time over?

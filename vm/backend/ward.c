@@ -280,6 +280,9 @@ static bool climb(lumap_ward *ward, uint64_t now_ns, uint64_t *next_ns, lumap_ta
   if (now_ns >= ward->give_up_ns && ward->is_own_thread) {
     ward->given_up = true;
     *standin = make_standin(ward);
+    /* If it comes back for all that, to code that no signal reaches, it begins nothing more: others have the rest. */
+    atomic_store(&ward->control.stop_call, LUMAP_STOP_ALL);
+    atomic_store(&ward->control.call, 0);
     pthread_detach((pthread_t)ward->thread);
     return true;
   }

@@ -185,14 +185,16 @@ static void request_stop(lumap_worker *worker, uint32_t call_id, uint64_t from) 
 
 /* Under the lock, when a worker has a task no longer: if it is the one that was cut short, what the worker begins from
    now on runs, unless the call was cancelled. The result of one before it may come after the cut was asked for, since a
-   child process has gone on meanwhile; and that may have had the very items, where it was cut short, too. */
-static void lift_cut(lumap_worker *worker, const lumap_task *task) {
+   child process has gone on meanwhile; and that may have had the very items, where it was cut short, too. Returns
+   whether it is that task. */
+static bool lift_cut(lumap_worker *worker, const lumap_task *task) {
   lumap_control *control = worker->control;
   uint64_t stopped = task->call_id, from = atomic_load(&task->call->stop_from);
-  if (worker->cut_call != task->call_id || worker->cut_turn != task->turn) return;
+  if (worker->cut_call == 0 || worker->cut_call != task->call_id || worker->cut_turn != task->turn) return false;
   worker->cut_call = 0;
-  if (!control || !atomic_compare_exchange_strong(&control->stop_call, &stopped, 0)) return;
-  if (from != UINT64_MAX) request_stop(worker, task->call_id, from);
+  if (control && atomic_compare_exchange_strong(&control->stop_call, &stopped, 0) && from != UINT64_MAX)
+    request_stop(worker, task->call_id, from);
+  return true;
 }
 
 static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
@@ -200,7 +202,7 @@ static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_event *event;
   lumap_task *orphan;
   pthread_mutex_lock(&pool->lock);
-  if (worker->cut_call) lift_cut(worker, task);
+  lift_cut(worker, task);
   orphan = deliver(pool, task, &event);
   lumap_task_tell_stop(task);
   pthread_mutex_unlock(&pool->lock);
@@ -213,9 +215,12 @@ static void pool_give_back(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_task *orphan = NULL;
   lumap_event *event = NULL;
   lumap_worker *called = NULL;
+  bool was_cut;
   pthread_mutex_lock(&pool->lock);
-  if (worker->cut_call) lift_cut(worker, task);
-  if (pool->terminated || task->first >= atomic_load(&task->call->stop_from)) {
+  was_cut = lift_cut(worker, task);
+  task->turn = 0; /* whoever has it next has numbers of its own */
+  /* Of a task that was cut the caller may have sent a part to others: it knows what is left. */
+  if (was_cut || pool->terminated || task->first >= atomic_load(&task->call->stop_from)) {
     task->outcome = LUMAP_OUTCOME_CANCELLED;
     orphan = deliver(pool, task, &event);
   } else {
