@@ -57,19 +57,15 @@ static inline cursor put_varint(cursor at, uint64_t value) {
 
 /* The shortest of the four widths. Eight bytes are written in any case. */
 ALWAYS_INLINE cursor put_integer(cursor at, int64_t value) {
-  static const unsigned char tags[8] = {LUMAP_TAG_I8,  LUMAP_TAG_I16, LUMAP_TAG_I32, LUMAP_TAG_I32,
-                                        LUMAP_TAG_I64, LUMAP_TAG_I64, LUMAP_TAG_I64, LUMAP_TAG_I64};
-  static const unsigned char widths[8] = {1, 2, 4, 4, 8, 8, 8, 8};
-  unsigned eighth;
-  if (value >= 0 && value < 128) {
+  unsigned width;
+  if ((uint64_t)value < 128) {
     *at++ = (unsigned char)(LUMAP_TAG_FIXINT | value);
     return at;
   }
-  /* Of the bits that are not just copies of the sign, and the sign: how many bytes they fill, less one. */
-  eighth = (64 - (unsigned)__builtin_clzll((uint64_t)(value ^ value >> 63) | 1)) / 8;
-  *at++ = tags[eighth];
+  width = (unsigned)(value != (int8_t)value) + (value != (int16_t)value) + (value != (int32_t)value);
+  *at++ = (unsigned char)(LUMAP_TAG_I8 + width);
   memcpy(at, &value, sizeof value);
-  return at + widths[eighth];
+  return at + ((size_t)1 << width);
 }
 
 ALWAYS_INLINE cursor put_double(cursor at, double number) {
