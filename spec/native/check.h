@@ -51,4 +51,7 @@ extern char check_reason[600];
  * own. */
 int check_run(const check_test *tests, size_t count, int limit_s, void (*after)(void), int argc, char **argv);
 
+/* How many descriptors this process has open, and a few that are the same each time. */
+int count_descriptors(void);
+
 #endif

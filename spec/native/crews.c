@@ -4,7 +4,6 @@
  */
 #include "crews.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/stat.h>
@@ -47,15 +46,6 @@ const char *with_fifo(char letter) {
 }
 
 /* ---- the census ---- */
-
-static int count_descriptors(void) {
-  int count = 0;
-  DIR *folder = opendir("/proc/self/fd");
-  while (folder && readdir(folder))
-    count++;
-  if (folder) closedir(folder);
-  return count;
-}
 
 bool has_children(void) {
   siginfo_t info;

@@ -7,7 +7,6 @@
  */
 #include "shared/channel.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -22,19 +21,10 @@ enum { PAGE = 4096, TRAP_BYTES = 3 * PAGE };
 static const lumap_channel_wait at_once = {0, NULL, NULL};
 static const lumap_channel_wait for_ever = {LUMAP_FOREVER, NULL, NULL};
 
-static int descriptors_open(void) {
-  int count = 0;
-  DIR *folder = opendir("/proc/self/fd");
-  while (folder && readdir(folder))
-    count++;
-  if (folder) closedir(folder);
-  return count;
-}
-
 static int descriptors_before;
 
 static void nothing_stays(void) {
-  int now = descriptors_open();
+  int now = count_descriptors();
   CHECK(now == descriptors_before, "%d descriptors, %d before", now, descriptors_before);
 }
 
@@ -395,6 +385,6 @@ int main(int argc, char **argv) {
       TEST(threads_wait_until_they_are_stopped_or_it_is_closed),
       TEST(threads_lose_no_message),
   };
-  descriptors_before = descriptors_open();
+  descriptors_before = count_descriptors();
   return check_run(tests, sizeof tests / sizeof *tests, 120, nothing_stays, argc, argv);
 }

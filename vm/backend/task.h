@@ -81,7 +81,7 @@ typedef struct lumap_task {
   uint32_t outcome;    /* lumap_outcome */
   int32_t worker;      /* number of the worker that ran it, from 1; 0: none did */
   uint64_t done;       /* items finished or failed, from the first one on; fewer than count after a stop. Of a
-                          task without results: those that lack none but what went into a buffer */
+                          task without results: those whose results lie in a buffer, see lumap_task_count_done */
   uint64_t stops_from; /* an item before this one failed, and ends its call: see lumap_task_tell_stop. 0: none */
   uint64_t started_ns, ended_ns; /* lumap_clock_ns of the worker's machine */
   uint64_t decode_ns, encode_ns; /* of that, spent on decoding items and encoding results */
