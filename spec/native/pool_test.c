@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * pool_test.c - vm/pool alone, over a back-end whose worker is played by the test: when a cut is lifted.
+ * pool_test.c - vm/pool alone, over a back-end whose workers are played by the test: when a cut is lifted, and who is
+ * passed over.
  */
 #include "pool/pool.h"
 
@@ -26,12 +27,16 @@ static const lumap_backend played = {.name = "played", .open = open_crew, .stop 
 
 static lumap_event event;
 
-static lumap_job *open_job(void) {
-  lumap_pool_options options = {.backend = &played, .worker_count = 1};
+static lumap_job *open_job_of(int worker_count) {
+  lumap_pool_options options = {.backend = &played, .worker_count = worker_count};
   lumap_pool *pool = lumap_pool_open(&options, NULL);
   lumap_job *job = pool ? lumap_job_open(pool, &event) : NULL;
   if (!job) abort();
   return job;
+}
+
+static lumap_job *open_job(void) {
+  return open_job_of(1);
 }
 
 static void close_job(lumap_job *job) {
@@ -181,6 +186,55 @@ static void a_cut_leaves_the_cancellation_of_its_call(void) {
   close_job(job);
 }
 
+/* Worker `number` takes a task if it is given one, which ends so; `*hopeless`, unless NULL: what it says. */
+static bool has_task(lumap_job *job, int number, lumap_outcome outcome, bool *hopeless) {
+  lumap_worker *worker = &crew->workers[number - 1];
+  lumap_task *task = crew->feed.take(crew->feed.self, worker, false);
+  if (!task) return false;
+  task->outcome = outcome;
+  task->done = outcome == LUMAP_OUTCOME_DONE ? task->count : 0;
+  crew->feed.finish(crew->feed.self, worker, task);
+  task = lumap_job_collect(job);
+  if (hopeless) *hopeless = task->is_hopeless;
+  lumap_job_recycle(job, task);
+  return true;
+}
+
+static void who_cannot_make_itself_ready_is_passed_over(void) {
+  static const lumap_outcome outcomes[] = {LUMAP_OUTCOME_INIT, LUMAP_OUTCOME_START, LUMAP_OUTCOME_DIED};
+  for (int i = 0; i < 3; i++) {
+    lumap_job *job = open_job_of(2), *next;
+    bool hopeless;
+    for (uint64_t first = 1; first <= 5; first++)
+      submit(job, first, 1);
+    CHECK(has_task(job, 1, outcomes[i], &hopeless) && !hopeless, "one of two is all");
+    CHECK(!has_task(job, 1, LUMAP_OUTCOME_DONE, NULL), "it is given another task");
+    CHECK(has_task(job, 2, LUMAP_OUTCOME_DONE, NULL), "the other one is given none");
+    CHECK(has_task(job, 1, outcomes[i], NULL), "no other try after a task was done");
+    next = lumap_job_open(job->pool, &event);
+    CHECK(has_task(job, 1, LUMAP_OUTCOME_DONE, NULL), "no other try for a new job");
+    lumap_job_close(next);
+    close_job(job);
+  }
+}
+
+static void it_is_hopeless_when_all_failed_and_nothing_was_done(void) {
+  lumap_job *job = open_job_of(2);
+  bool hopeless;
+  for (uint64_t first = 1; first <= 8; first++)
+    submit(job, first, 1);
+  CHECK(has_task(job, 1, LUMAP_OUTCOME_DONE, NULL), "no task");
+  for (int round = 1; round <= 2; round++) {
+    CHECK(has_task(job, 1, LUMAP_OUTCOME_INIT, &hopeless) && !hopeless, "round %d: one of two is all", round);
+    CHECK(has_task(job, 2, LUMAP_OUTCOME_INIT, &hopeless), "round %d: no task", round);
+    CHECK(hopeless == (round == 2), "round %d: %d", round, hopeless);
+  }
+  CHECK(has_task(job, 2, LUMAP_OUTCOME_INIT, &hopeless) && hopeless, "hope without a reason");
+  CHECK(has_task(job, 1, LUMAP_OUTCOME_DONE, NULL), "no task");
+  CHECK(has_task(job, 2, LUMAP_OUTCOME_INIT, &hopeless) && !hopeless, "no hope though a task was done");
+  close_job(job);
+}
+
 int main(int argc, char **argv) {
 #define TEST(name)                                                                                                     \
   { #name, name }
@@ -192,6 +246,8 @@ int main(int argc, char **argv) {
       TEST(a_failure_that_ends_its_call_is_told_first),
       TEST(a_task_without_results_ends_no_call),
       TEST(a_cut_leaves_the_cancellation_of_its_call),
+      TEST(who_cannot_make_itself_ready_is_passed_over),
+      TEST(it_is_hopeless_when_all_failed_and_nothing_was_done),
   };
   return check_run(tests, sizeof tests / sizeof *tests, 60, NULL, argc, argv);
 }

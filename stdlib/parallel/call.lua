@@ -489,10 +489,9 @@ function Call:receive(target, seconds, how)
       local values = done
       -- A fold gives one value for all its items.
       if self.merges then done = count end
-      if self:settle_results(target, first, done, worker, count) then
-        self:learn(done, busy, bytes)
-        return first, done, worker, values
-      end
+      self:settle_results(target, first, done, worker, count)
+      self:learn(done, busy, bytes)
+      return first, done, worker, values
     end
     self:settle(outcome, first, count, done, worker)
   end

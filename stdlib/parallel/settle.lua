@@ -10,27 +10,13 @@ local core = require "lumap.core"
 local DEADLINE_GRACE = 0.5
 
 -- The kinds of failures that chunks without results tell of.
-local KINDS = { died = "died", memory = "memory", start = "init", overtime = "timeout" }
+local KINDS = { died = "died", memory = "memory", init = "init", start = "init", overtime = "timeout" }
 local LATE = "the call's deadline passed before it was done"
 -- Failures after which an item may be run again.
 local RETRIED = { died = true, timeout = true, memory = true }
 
 ---@class parallel.Call
 local methods = {}
-
---- An init function failed in one worker: others may do better, so the chunk goes back, until it has failed as often as
---- there are workers and no chunk was done meanwhile. Then the pool is good for nothing, and all its calls end. True
---- when the chunk goes back.
-function methods:survives_init_failure(first, count)
-  local pool = self.pool
-  pool.init_failures = (pool.init_failures or 0) + 1
-  if pool.init_failures >= pool.workers then
-    self.policy = "stop"
-    return false
-  end
-  self.again[#self.again + 1] = { first, count }
-  return true
-end
 
 --- The chunk has no results: its items from first to last are sent again, unless there are none.
 function methods:send_again(first, last)
@@ -73,10 +59,16 @@ function methods:retry(first, last, kind)
   return true
 end
 
---- What a chunk without results tells of: the failure, and the item that it belongs to, 0 for none.
+--- What a chunk without results tells of: the failure; the item that it belongs to, 0 for none; and whether no worker
+--- can make itself ready.
 function methods:describe_death(outcome, worker)
-  local index, signal, code, message = self.job:death()
+  local index, signal, code, message, is_hopeless = self.job:death()
   local kind = KINDS[outcome]
+  if outcome == "init" then
+    local failure = self.job:results({}, 0, 1)[1][2]
+    failure.worker = worker
+    return failure, 0, is_hopeless
+  end
   if outcome == "died" and index == 0 and self.pool.has_init then
     kind = "init"
   elseif outcome == "died" and self.pool.terminated then
@@ -86,7 +78,7 @@ function methods:describe_death(outcome, worker)
   if outcome == "died" then
     if signal ~= 0 then failure.signal = signal else failure.exit_code = code end
   end
-  return failure, index
+  return failure, index, is_hopeless
 end
 
 --- The chunk has no results. Where they go to a buffer, those of its first `done` items are there. Returns the first
@@ -103,11 +95,16 @@ function methods:settle_end(first, count, done)
   self:send_again(self:keep_written(first, done), first + count - 1)
 end
 
---- The worker that ran the chunk ended, or could not be started, or was ended because an item was over its time.
+--- The worker that was to run the chunk could not make itself ready, or it ended, or it was ended because an item was
+--- over its time.
 function methods:settle_death(outcome, first, count, done, worker)
-  local failure, index = self:describe_death(outcome, worker)
+  local failure, index, is_hopeless = self:describe_death(outcome, worker)
   local last = first + count - 1
-  if failure.kind == "init" and not self.ended and self:survives_init_failure(first, count) then return end
+  if failure.kind == "init" and not self.ended then
+    -- The pool hands the chunk to others first. When all have failed nobody is left to run the other items either.
+    if not is_hopeless then return self:send_again(first, last) end
+    self.policy = "stop"
+  end
   local is_merge = self.merges and first >= self.merges.first
   if outcome == "memory" and index == 0 and count > (is_merge and 2 or 1) and not self.ended then
     -- No item alone: it was too much at once.
@@ -173,26 +170,19 @@ function methods:fail_item(index, failure)
   self:fail(index, failure)
 end
 
---- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold). False when it
---- goes back: its worker's init function failed.
+--- Takes in the results of a chunk: those of `done` items, or one that stands for all (fold).
 function methods:settle_results(target, first, done, worker, count)
   if target.alone then target.columns = { {} } end
   local errors = self.job:results(target.columns, target.total, target.alone and 1 or first)
-  local failed = errors and errors[1][2]
-  if failed and failed.kind == "init" and not self.ended and self:survives_init_failure(first, count) then
-    return false
-  end
-  if not (failed and failed.kind == "init") then self.pool.init_failures = nil end
   self:count_done(first, done)
   -- A worker that is replaced after so many items leaves the rest of its chunk to others.
   if not self.merges then self:send_again(first + done, first + count - 1) end
   for i = 1, errors and #errors or 0 do
-    failed = errors[i][2]
+    local failed = errors[i][2]
     failed.worker = worker
     self:fail_item(first + errors[i][1], failed)
   end
   self.source:release(first, done)
-  return true
 end
 
 --- Settles a chunk that has no results, by its outcome. Others are none of its business.

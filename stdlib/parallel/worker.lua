@@ -352,7 +352,8 @@ return function(api)
       if failure then
         -- It may have come half way: who comes next begins anew.
         api.retire()
-        return fail_all(task, context, count, failure)
+        fail_all(task, context, 1, failure)
+        return api.fail_init(task)
       end
     end
     if not context.failed and (context ~= current or context.read < needed) then

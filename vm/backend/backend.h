@@ -46,6 +46,7 @@ typedef struct lumap_worker {
                                        memory for a process */
   /* The pool's lock. */
   bool has_come; /* for work, at least once */
+  bool excluded; /* could not make itself ready: takes mail, and what is queued only where all are excluded */
   bool rested;   /* nothing came since it was told to rest */
   bool waits;    /* in the pool's list of those who wait for work, between these two */
   struct lumap_worker *warmer, *colder;

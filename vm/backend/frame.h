@@ -52,7 +52,7 @@
 #include "shared/memory.h"
 
 #define LUMAP_FRAME_MAGIC UINT32_C(0x464d554c) /* "LUMF" on a little-endian machine */
-enum { LUMAP_FRAME_VERSION = 3 };
+enum { LUMAP_FRAME_VERSION = 4 };
 
 /* The longest payload: 64 GiB. Far beyond what fits a message, near enough to catch a damaged length. */
 #define LUMAP_FRAME_LIMIT (UINT64_C(1) << 36)

@@ -36,6 +36,7 @@ typedef enum lumap_outcome {
                               that ran */
   LUMAP_OUTCOME_DIED,      /* the worker ended while it ran item `died_index` (0: it had begun none) */
   LUMAP_OUTCOME_MEMORY,    /* the worker's state ran out of memory at item `died_index` */
+  LUMAP_OUTCOME_INIT,      /* the state could not be made ready, so no item was run: the payload tells the error */
   LUMAP_OUTCOME_START,     /* the worker could not be started: `error` tells why */
   LUMAP_OUTCOME_TIMEOUT,   /* item `died_index` ran for longer than its call allows, and was ended */
   LUMAP_OUTCOME_DEADLINE,  /* the call's time was over before the task was done; `died_index` as for DIED */
@@ -90,6 +91,9 @@ typedef struct lumap_task {
   int32_t died_exit;   /* -1 with died_signal 0: unknown, or a thread that was given up */
   bool given_up;       /* a stand-in for the task of a thread that does not end */
   lumap_error error;
+
+  /* Set by the pool. */
+  bool is_hopeless; /* no worker can make itself ready, the last one not for this task */
 
   /* The executor's own. */
   uint64_t most; /* items that it runs of those, since its state is spent then; 0: all */

@@ -231,8 +231,8 @@ static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
   return status;
 }
 
-/* Place `i` stays empty: the next task hears why. */
-static void fail_next_task(thread_crew *own, int i, const lumap_error *error) {
+/* Place `i` stays empty: the next task hears why. False: there is none for it. */
+static bool fail_next_task(thread_crew *own, int i, const lumap_error *error) {
   lumap_task *task = own->feed.take(own->feed.self, &own->crew->workers[i], false);
   if (task && task->kind == LUMAP_TASK_END) {
     lumap_task_free(task);
@@ -241,6 +241,7 @@ static void fail_next_task(thread_crew *own, int i, const lumap_error *error) {
     lumap_task_fail_start(task, i + 1);
     own->feed.finish(own->feed.self, &own->crew->workers[i], task);
   }
+  return task;
 }
 
 /* Nobody sits at place `i`: somebody new, or else the next task hears why not. Returns when to come again. */
@@ -271,7 +272,10 @@ static void thread_recruit(lumap_crew *crew, int more) {
   for (; more > 0 && atomic_load(&own->manned) < own->count && !atomic_load(&own->stopping); more--) {
     lumap_error error = {0};
     int i;
-    if (man_next(own, &i, &error) != LUMAP_E_OK) fail_next_task(own, i, &error);
+    if (man_next(own, &i, &error) == LUMAP_E_OK) continue;
+    /* Those behind it could not be started either, and it may have told a task of that before. */
+    while (i < own->count && !fail_next_task(own, i, &error))
+      i++;
   }
 }
 

@@ -23,6 +23,8 @@ struct lumap_pool {
   lumap_worker *warmest; /* of those who wait for work: the one that came last */
   int waiting;           /* how many they are, those that spin included */
   int present;           /* workers that have come for work at least once */
+  int excluded;          /* workers: see note_readiness */
+  bool has_done;         /* a task, since all were excluded last or a job began */
   lumap_event drained;   /* for join: all that was submitted is done */
   lumap_list queue;
   uint64_t active;    /* submitted, not finished */
@@ -112,9 +114,17 @@ static void ring_all(lumap_pool *pool) {
   lumap_event_signal(&pool->drained);
 }
 
-/* Under the lock: the worker that came last, which waits no longer and is to be rung. NULL: nobody waits. */
+/* Under the lock: must the worker leave what is queued to others? */
+static bool is_excluded(const lumap_pool *pool, const lumap_worker *worker) {
+  return worker->excluded && pool->excluded < pool->crew.worker_count;
+}
+
+/* Under the lock: of those who may take what is queued the worker that came last, which waits no longer and is to be
+   rung. NULL: none of them waits. */
 static lumap_worker *call_warmest(lumap_pool *pool) {
   lumap_worker *worker = pool->warmest;
+  while (worker && is_excluded(pool, worker))
+    worker = worker->colder;
   if (worker) leave_waiting(pool, worker);
   return worker;
 }
@@ -197,16 +207,51 @@ static bool lift_cut(lumap_worker *worker, const lumap_task *task) {
   return true;
 }
 
+/* Under the lock: all may take what is queued. Returns whether some might not before, and are to be woken. */
+static bool readmit(lumap_pool *pool) {
+  if (pool->excluded == 0) return false;
+  for (int i = 0; i < pool->crew.worker_count; i++)
+    pool->crew.workers[i].excluded = false;
+  pool->excluded = 0;
+  if (pool->queue.first) ring_all(pool);
+  return true;
+}
+
+/* Under the lock, when a task comes back: a worker that could not make itself ready leaves what is queued to others,
+   until a task is done or a job begins. When none could, all try again; but if nothing was done since they did that
+   last, the task says that it is hopeless. Returns whether those who leave work are to be woken. */
+static bool note_readiness(lumap_pool *pool, lumap_worker *worker, lumap_task *task) {
+  uint32_t outcome = task->outcome;
+  if (outcome == LUMAP_OUTCOME_DONE) {
+    pool->has_done = true;
+    return readmit(pool);
+  }
+  if (outcome != LUMAP_OUTCOME_INIT && outcome != LUMAP_OUTCOME_START &&
+      (outcome != LUMAP_OUTCOME_DIED || task->died_index != 0))
+    return false;
+  pool->excluded += !worker->excluded;
+  worker->excluded = true;
+  if (pool->excluded < pool->crew.worker_count) return false;
+  task->is_hopeless = !pool->has_done;
+  pool->has_done = false;
+  if (!task->is_hopeless) return readmit(pool);
+  if (pool->queue.first) ring_all(pool);
+  return true;
+}
+
 static void pool_finish(void *self, lumap_worker *worker, lumap_task *task) {
   lumap_pool *pool = self;
   lumap_event *event;
   lumap_task *orphan;
+  bool wakes;
   pthread_mutex_lock(&pool->lock);
   lift_cut(worker, task);
+  wakes = note_readiness(pool, worker, task);
   orphan = deliver(pool, task, &event);
   lumap_task_tell_stop(task);
   pthread_mutex_unlock(&pool->lock);
   if (event) lumap_event_signal(event);
+  if (wakes) wake(pool);
   lumap_task_free(orphan);
 }
 
@@ -239,7 +284,7 @@ static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker) {
   lumap_link *link = lumap_list_pop(&worker->mailbox);
   lumap_task *task;
   if (link) return task_of(link);
-  link = lumap_list_pop(&pool->queue);
+  link = is_excluded(pool, worker) ? NULL : lumap_list_pop(&pool->queue);
   if (!link) return NULL;
   task = task_of(link);
   job_of(task)->met[worker->number - 1] = 1;
@@ -457,6 +502,7 @@ static void job_free(lumap_call *call) {
 lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event) {
   lumap_job *job = calloc(1, sizeof *job);
   unsigned char *met = calloc((size_t)pool->crew.worker_count, 1);
+  bool wakes;
   if (!job || !met) {
     free(job);
     free(met);
@@ -466,7 +512,10 @@ lumap_job *lumap_job_open(lumap_pool *pool, lumap_event *event) {
   /* Zero means none, the highest means all. */
   if (++pool->next_call_id == LUMAP_STOP_ALL) pool->next_call_id = 1;
   lumap_call_init(&job->call, pool->next_call_id);
+  wakes = readmit(pool);
+  pool->has_done = false;
   pthread_mutex_unlock(&pool->lock);
+  if (wakes) wake(pool);
   job->call.free = job_free;
   job->pool = pool;
   pool_acquire(pool);

@@ -307,7 +307,8 @@ static lumap_task *wait_for_task(lua_State *L, job_object *self, uint64_t deadli
 
 /* Makes `task` the job's current one and pushes what collect returns for it. */
 static int take_task(lua_State *L, job_object *self, lumap_task *task) {
-  static const char *const outcomes[] = {"done", "cancelled", "died", "memory", "start", "overtime", "deadline"};
+  static const char *const outcomes[] = {"done", "cancelled", "died",     "memory",
+                                         "init", "start",     "overtime", "deadline"};
   self->current = task;
   lua_pushstring(L, outcomes[task->outcome < sizeof outcomes / sizeof *outcomes ? task->outcome : LUMAP_OUTCOME_START]);
   lumap_push_integer(L, (int64_t)task->first);
@@ -467,7 +468,8 @@ static int job_wake_below(lua_State *L) {
   return 0;
 }
 
-/* death() -> index, signal, exit_code, message of a chunk that ended with "died", "memory" or "start" */
+/* death() -> index, signal, exit_code, message of a chunk that ended with "died", "memory" or "start"; and whether no
+   worker can make itself ready, for which "init" has an error among its results */
 static int job_death(lua_State *L) {
   lumap_task *task = check_job(L)->current;
   if (!task) return luaL_error(L, "no chunk was collected");
@@ -475,7 +477,8 @@ static int job_death(lua_State *L) {
   lua_pushinteger(L, task->died_signal);
   lua_pushinteger(L, task->died_exit);
   lua_pushstring(L, task->error.message);
-  return 4;
+  lua_pushboolean(L, task->is_hopeless);
+  return 5;
 }
 
 /* outstanding() -> chunks submitted and not collected */

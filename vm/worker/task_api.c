@@ -323,6 +323,14 @@ static int task_cancel(lua_State *L) {
   return 0;
 }
 
+/* fail_init(task): the error that it was finished with is of the init function, and of no item. */
+static int task_fail_init(lua_State *L) {
+  lumap_task *task = to_task(L);
+  task->done = 0;
+  task->outcome = LUMAP_OUTCOME_INIT;
+  return 0;
+}
+
 /* index() -> the item that runs, or that ran last in this task; nil: none has begun */
 static int task_index(lua_State *L) {
   uint64_t index = atomic_load_explicit(&lumap_runtime_get(L)->control->index, memory_order_relaxed);
@@ -404,6 +412,7 @@ void lumap_task_api_open(lua_State *L) {
       {"finish", task_finish},
       {"finish_numbers", task_finish_numbers},
       {"cancel", task_cancel},
+      {"fail_init", task_fail_init},
       {"index", task_index},
       {"hide_index", task_hide_index},
       {"note_failed", task_note_failed},
