@@ -231,10 +231,9 @@ static __attribute__((noinline)) bool give_stray(lumap_heap *heap, const void *b
   return true;
 }
 
-static inline void *give_small(lumap_heap *heap, void *memory, size_t size) {
+static inline void *give_block(lumap_heap *heap, void *memory, size_t size) {
   free_block *block = memory;
   span *s = (span *)((uintptr_t)memory & ~(SPAN_SIZE - 1));
-  if (heap->strays && give_stray(heap, memory)) return NULL;
   if (is_nursed(heap, memory)) {
     unsigned class = class_of(size);
     block->next = heap->nursed[class].free;
@@ -244,6 +243,14 @@ static inline void *give_small(lumap_heap *heap, void *memory, size_t size) {
   block->next = s->blocks.free;
   s->blocks.free = block;
   return --s->blocks.used == 0 || s->full ? settle_span(heap, s) : NULL;
+}
+
+static __attribute__((noinline)) void *give_possible_stray(lumap_heap *heap, void *memory, size_t size) {
+  return give_stray(heap, memory) ? NULL : give_block(heap, memory, size);
+}
+
+static inline void *give_small(lumap_heap *heap, void *memory, size_t size) {
+  return heap->strays ? give_possible_stray(heap, memory, size) : give_block(heap, memory, size);
 }
 
 static __attribute__((noinline)) void *give_pages(lumap_heap *heap, void *block, size_t size) {
@@ -305,7 +312,7 @@ static __attribute__((noinline)) void *take_counted(lumap_heap *heap, size_t siz
 }
 
 /* The current source of the class has no block: most blocks of a state that is being opened come this way. */
-static void *take_unsourced(lumap_heap *heap, unsigned class, size_t total) {
+static __attribute__((noinline)) void *take_unsourced(lumap_heap *heap, unsigned class, size_t total) {
   void *block = take_elsewhere(heap, class);
   if (block) heap->limit.used = total;
   return block;
@@ -317,18 +324,20 @@ static __attribute__((noinline)) void *let_go(lumap_heap *heap, const void *bloc
   return NULL;
 }
 
-/* The common ways call nothing, so that they need save no registers: a block from the current source, and one given
-   back that makes its span neither empty nor more than full. */
+static __attribute__((noinline)) void *give_or_resize(lumap_heap *heap, void *block, size_t old_size, size_t new_size) {
+  if (new_size > 0) return resize(heap, block, old_size, new_size);
+  if (heap->abandoned) return let_go(heap, block);
+  heap->limit.used -= old_size;
+  return give(heap, block, old_size);
+}
+
+/* The common ways call nothing but for an end, so that they need save no registers: a block from the current source,
+   and one given back that makes its span neither empty nor more than full. */
 void *lumap_heap_allocate(void *data, void *block, size_t old_size, size_t new_size) {
   lumap_heap *heap = data;
   size_t total = heap->limit.used + new_size;
   unsigned class;
-  if (block) {
-    if (new_size > 0) return resize(heap, block, old_size, new_size);
-    if (heap->abandoned) return let_go(heap, block);
-    heap->limit.used -= old_size;
-    return give(heap, block, old_size);
-  }
+  if (block) return give_or_resize(heap, block, old_size, new_size);
   if (new_size - 1 >= SMALL_MOST || total > heap->limit.checked) return take_counted(heap, new_size);
   class = class_of(new_size);
   block = take_from(heap->current[class]);

@@ -57,12 +57,14 @@ static inline void *lumap_maker_take(lumap_maker *maker, size_t size) {
   return maker->global->allocate(maker->global->data, NULL, 0, size);
 }
 
-/* For few slots. The assembler, which is none, hides from the compiler that this is a memset: a call of that, or the
- * instruction for it, takes longer to begin than all of this. */
+/* For few slots. Where nil is all ones the compiler sees a memset in this, and its start takes longer than all of it:
+ * that is hidden by an assembler instruction which is none. */
 static inline void lumap_maker_empty(lumap_slot *slots, size_t count) {
   for (size_t i = 0; i < count; i++) {
     lumap_slot_set_nil(&slots[i]);
+#if LUMAP_VM_IS_LUAJIT
     __asm__("" : "+r"(i));
+#endif
   }
 }
 
