@@ -9,6 +9,9 @@
 /* What a pool without work keeps in spare tasks, where no worker of it is told to rest. */
 static const size_t idle_spare_bytes = 256 * 1024;
 
+/* Workers that the caller itself wakes for the end of a call: see next_with_mail. */
+enum { RUNG_BY_CALLER = 4 };
+
 struct lumap_pool {
   /* Fixed after open. */
   lumap_crew crew;
@@ -29,6 +32,8 @@ struct lumap_pool {
   lumap_list queue;
   uint64_t active;    /* submitted, not finished */
   uint64_t abandoned; /* tasks whose thread was given up */
+  uint64_t mail;      /* in all mailboxes */
+  int mail_at;        /* the worker, from 0, whose mailbox is looked at next: see next_with_mail */
   uint32_t next_call_id;
   bool closed;
   bool terminated;
@@ -127,6 +132,22 @@ static lumap_worker *call_warmest(lumap_pool *pool) {
     worker = worker->colder;
   if (worker) leave_waiting(pool, worker);
   return worker;
+}
+
+/* Under the lock: a worker that waits and has mail, which waits no longer and is to be rung. NULL: none. The end of a
+   call concerns all of its workers. To wake a thousand takes as long as many calls, so few are rung, and each that has
+   read its mail rings another one. If one of them is given up meanwhile, others find theirs when they have had nothing
+   to do for LUMAP_REST_AFTER_MS. */
+static lumap_worker *next_with_mail(lumap_pool *pool) {
+  int count = pool->crew.worker_count;
+  for (int i = 0; i < count && pool->mail > 0; i++) {
+    lumap_worker *worker = &pool->crew.workers[pool->mail_at];
+    pool->mail_at = (pool->mail_at + 1) % count;
+    if (!worker->waits || !worker->mailbox.first) continue;
+    leave_waiting(pool, worker);
+    return worker;
+  }
+  return NULL;
 }
 
 /* Under the lock: are there processors for `more` threads beside those that work or spin already? */
@@ -279,11 +300,16 @@ static void pool_give_back(void *self, lumap_worker *worker, lumap_task *task) {
   wake(pool);
 }
 
-/* Under the lock. */
-static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker) {
+/* Under the lock. `*called`, unless NULL, is to be rung. */
+static lumap_task *next_task(lumap_pool *pool, lumap_worker *worker, lumap_worker **called) {
   lumap_link *link = lumap_list_pop(&worker->mailbox);
   lumap_task *task;
-  if (link) return task_of(link);
+  *called = NULL;
+  if (link) {
+    pool->mail--;
+    *called = next_with_mail(pool);
+    return task_of(link);
+  }
   link = is_excluded(pool, worker) ? NULL : lumap_list_pop(&pool->queue);
   if (!link) return NULL;
   task = task_of(link);
@@ -303,12 +329,13 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   lumap_pool *pool = self;
   uint64_t rest_at = 0;
   bool idle = false;
+  lumap_worker *called;
   lumap_task *task;
   pthread_mutex_lock(&pool->lock);
   pool->present += !worker->has_come;
   worker->has_come = true;
   for (;;) {
-    task = next_task(pool, worker);
+    task = next_task(pool, worker, &called);
     if (task) worker->rested = false;
     if (task || !wait || (pool->closed && pool->active == 0) || pool->terminated) break;
     if (rest_at == 0) rest_at = lumap_clock_ns() + LUMAP_REST_AFTER_MS * UINT64_C(1000000);
@@ -318,6 +345,7 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
     await_work(pool, worker, worker->rested ? LUMAP_FOREVER : rest_at);
   }
   pthread_mutex_unlock(&pool->lock);
+  if (called) lumap_event_signal(&called->bell);
   if (idle) lumap_spares_trim(&pool->spares, 0);
   return task;
 }
@@ -660,7 +688,8 @@ static bool has_workers_that_rest(const lumap_pool *pool) {
 void lumap_job_close(lumap_job *job) {
   lumap_pool *pool;
   lumap_list finished;
-  int ends = 0;
+  lumap_worker *called[RUNG_BY_CALLER];
+  int ends = 0, rung = 0;
   bool idle;
   if (!job) return;
   pool = job->pool;
@@ -675,13 +704,15 @@ void lumap_job_close(lumap_job *job) {
     end->call_id = job->call.id;
     ends++;
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
-    leave_waiting(pool, &pool->crew.workers[i]);
   }
+  pool->mail += (uint64_t)ends;
+  while (rung < RUNG_BY_CALLER && (called[rung] = next_with_mail(pool)) != NULL)
+    rung++;
   idle = pool->active == 0;
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&finished);
-  for (int i = 0; i < pool->crew.worker_count && ends > 0; i++)
-    if (job->met[i]) lumap_event_signal(&pool->crew.workers[i].bell);
+  for (int i = 0; i < rung; i++)
+    lumap_event_signal(&called[i]->bell);
   if (idle && !has_workers_that_rest(pool)) lumap_spares_trim(&pool->spares, idle_spare_bytes);
   wake(pool);
   /* Where workers run only when somebody asks for results, nobody will ask for the end of a call. Mailboxes come before
