@@ -9,8 +9,9 @@
 /* What a pool without work keeps in spare tasks, where no worker of it is told to rest. */
 static const size_t idle_spare_bytes = 256 * 1024;
 
-/* Workers that the caller itself wakes for the end of a call: see next_with_mail. */
-enum { RUNG_BY_CALLER = 4 };
+/* Workers that are woken for what concerns all of them, the end of a call or of the pool. Each wakes another one: to
+   wake a thousand takes as long as many calls. */
+enum { RUNG_FIRST = 4 };
 
 struct lumap_pool {
   /* Fixed after open. */
@@ -116,6 +117,12 @@ static void ring(lumap_pool *pool, lumap_worker *worker) {
 static void ring_all(lumap_pool *pool) {
   while (pool->warmest)
     ring(pool, pool->warmest);
+}
+
+/* Under the lock: there will be no more work. */
+static void ring_out(lumap_pool *pool) {
+  for (int i = 0; i < RUNG_FIRST; i++)
+    ring(pool, pool->warmest);
   lumap_event_signal(&pool->drained);
 }
 
@@ -134,10 +141,9 @@ static lumap_worker *call_warmest(lumap_pool *pool) {
   return worker;
 }
 
-/* Under the lock: a worker that waits and has mail, which waits no longer and is to be rung. NULL: none. The end of a
-   call concerns all of its workers. To wake a thousand takes as long as many calls, so few are rung, and each that has
-   read its mail rings another one. If one of them is given up meanwhile, others find theirs when they have had nothing
-   to do for LUMAP_REST_AFTER_MS. */
+/* Under the lock: a worker that waits and has mail, which waits no longer and is to be rung. NULL: none. If one is
+   given up before it has rung another one, others find their mail when they have had nothing to do for
+   LUMAP_REST_AFTER_MS. */
 static lumap_worker *next_with_mail(lumap_pool *pool) {
   int count = pool->crew.worker_count;
   for (int i = 0; i < count && pool->mail > 0; i++) {
@@ -189,7 +195,7 @@ static lumap_task *deliver(lumap_pool *pool, lumap_task *task, lumap_event **eve
   *event = NULL;
   pool->active--;
   pool->abandoned += task->given_up;
-  if (pool->active == 0 && pool->closed) ring_all(pool);
+  if (pool->active == 0 && pool->closed) ring_out(pool);
   if (!job->event) return task;
   lumap_list_push(&job->finished, &task->link);
   job->finished_count++;
@@ -337,7 +343,11 @@ static lumap_task *pool_take(void *self, lumap_worker *worker, bool wait) {
   for (;;) {
     task = next_task(pool, worker, &called);
     if (task) worker->rested = false;
-    if (task || !wait || (pool->closed && pool->active == 0) || pool->terminated) break;
+    if (task || !wait) break;
+    if ((pool->closed && pool->active == 0) || pool->terminated) {
+      ring(pool, pool->warmest);
+      break;
+    }
     if (rest_at == 0) rest_at = lumap_clock_ns() + LUMAP_REST_AFTER_MS * UINT64_C(1000000);
     task = rest_if_due(worker, rest_at);
     idle = task && pool->active == 0;
@@ -404,7 +414,7 @@ lumap_pool *lumap_pool_open(lumap_pool_options *options, lumap_error *error) {
 void lumap_pool_close(lumap_pool *pool) {
   pthread_mutex_lock(&pool->lock);
   pool->closed = true;
-  ring_all(pool);
+  ring_out(pool);
   pthread_mutex_unlock(&pool->lock);
 }
 
@@ -438,7 +448,7 @@ void lumap_pool_terminate(lumap_pool *pool) {
   first = !pool->terminated;
   pool->closed = pool->terminated = true;
   cancel_queued(pool, NULL, 0, &orphans);
-  ring_all(pool);
+  ring_out(pool);
   pthread_mutex_unlock(&pool->lock);
   free_tasks(&orphans);
   if (first && !pool->joined) pool->crew.backend->stop(&pool->crew);
@@ -688,7 +698,7 @@ static bool has_workers_that_rest(const lumap_pool *pool) {
 void lumap_job_close(lumap_job *job) {
   lumap_pool *pool;
   lumap_list finished;
-  lumap_worker *called[RUNG_BY_CALLER];
+  lumap_worker *called[RUNG_FIRST];
   int ends = 0, rung = 0;
   bool idle;
   if (!job) return;
@@ -706,7 +716,7 @@ void lumap_job_close(lumap_job *job) {
     lumap_list_push(&pool->crew.workers[i].mailbox, &end->link);
   }
   pool->mail += (uint64_t)ends;
-  while (rung < RUNG_BY_CALLER && (called[rung] = next_with_mail(pool)) != NULL)
+  while (rung < RUNG_FIRST && (called[rung] = next_with_mail(pool)) != NULL)
     rung++;
   idle = pool->active == 0;
   pthread_mutex_unlock(&pool->lock);
