@@ -33,11 +33,7 @@ static int collect(lua_State *L) {
 }
 
 static lumap_encoder *push_new(lua_State *L) {
-  if (luaL_newmetatable(L, type_name)) {
-    lua_pushcfunction(L, collect);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
+  lumap_need_class(L, type_name, collect);
   return lumap_new_object(L, sizeof(lumap_encoder), 0, type_name);
 }
 

@@ -30,11 +30,11 @@ static void push_name(lua_State *L, lumap_handle_kind kind, lumap_element type) 
 
 bool lumap_handle_push_metatable(lua_State *L, lumap_handle_kind kind, lumap_element type) {
   push_name(L, kind, type);
-  if (!luaL_newmetatable(L, lua_tostring(L, -1))) {
-    lua_remove(L, -2);
-    return false;
-  }
+  luaL_getmetatable(L, lua_tostring(L, -1));
   lua_remove(L, -2);
+  if (!lua_isnil(L, -1)) return false;
+  lua_pop(L, 1);
+  lua_newtable(L);
   lua_pushboolean(L, 1);
   lua_rawsetp(L, -2, &handle_key);
   lua_pushcfunction(L, collect);
@@ -42,6 +42,12 @@ bool lumap_handle_push_metatable(lua_State *L, lumap_handle_kind kind, lumap_ele
   lua_pushstring(L, names[kind]);
   lua_setfield(L, -2, "__name");
   return true;
+}
+
+void lumap_handle_set_metatable(lua_State *L, lumap_handle_kind kind, lumap_element type) {
+  push_name(L, kind, type);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
 static void push_metatable(lua_State *L, lumap_handle_kind kind, lumap_element type) {

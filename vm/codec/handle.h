@@ -37,9 +37,11 @@ lumap_handle *lumap_handle_push(lua_State *L, lumap_handle_kind kind, lumap_memo
 /* The handle at `index`, or NULL when it is none of that kind. [-0, +0] */
 lumap_handle *lumap_handle_test(lua_State *L, int index, lumap_handle_kind kind);
 
-/* Pushes the metatable of handles of that kind and type; true if it was made now: it has __gc, __name and nothing else.
- * [-0, +1] */
+/* Pushes the metatable of handles of that kind and type; true if there is none yet: then a table with __gc, __name and
+ * nothing else. [-0, +1] */
 bool lumap_handle_push_metatable(lua_State *L, lumap_handle_kind kind, lumap_element type);
+/* The table on top is whole, and is that metatable from now on. [-0, +0] */
+void lumap_handle_set_metatable(lua_State *L, lumap_handle_kind kind, lumap_element type);
 
 /* Writes the userdata at `index` if it is a handle; false, and nothing written, if not. [-0, +0] */
 bool lumap_put_handle(lumap_encoder *e, int index, const lumap_step *step);

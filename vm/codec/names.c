@@ -261,11 +261,7 @@ static void note_preloaded(lua_State *L) {
 
 void lumap_names_open(lua_State *L, bool scripted) {
   lumap_names *names;
-  if (luaL_newmetatable(L, type_name)) {
-    lua_pushcfunction(L, collect);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
+  lumap_need_class(L, type_name, collect);
   names = lumap_new_object(L, sizeof *names, 0, type_name);
   lumap_push_userdata_table(L, -1);
   lua_newtable(L);

@@ -20,11 +20,7 @@ lumap_scope *lumap_scope_push(lua_State *L, bool writes) {
   lumap_scope *scope;
   /* Tried out here, where nobody holds anything that an error would lose. */
   lumap_layout_ask(L);
-  if (luaL_newmetatable(L, type_name)) {
-    lua_pushcfunction(L, collect);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
+  lumap_need_class(L, type_name, collect);
   scope = lumap_new_object(L, sizeof *scope, writes ? LUMAP_SCOPE_READERS : LUMAP_SCOPE_ENVIRONMENT, type_name);
   scope->writes = writes;
   lumap_push_userdata_table(L, -1);

@@ -395,6 +395,17 @@ void *lumap_new_object(lua_State *L, size_t size, int slots, const char *name) {
   return object;
 }
 
+void lumap_need_class(lua_State *L, const char *name, lua_CFunction collect) {
+  luaL_getmetatable(L, name);
+  if (lua_isnil(L, -1)) {
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_setfield(L, LUA_REGISTRYINDEX, name);
+  }
+  lua_pop(L, 1);
+}
+
 void lumap_push_loaded(lua_State *L) {
   lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
 }

@@ -96,8 +96,12 @@ void lumap_push_globals(lua_State *L);
 void lumap_set_userdata_table(lua_State *L, int index);
 void lumap_push_userdata_table(lua_State *L, int index);
 /* A full userdata of `size` zeroed bytes with a fresh table of its own, which has room for `slots` values from 1 on,
- * and the metatable `name`, which luaL_newmetatable made. [-0, +1] */
+ * and the metatable `name` in the registry. [-0, +1] */
 void *lumap_new_object(lua_State *L, size_t size, int slots, const char *name);
+
+/* Makes the metatable `name` with that finalizer, unless it is in the registry. Where memory ends on the way there is
+ * none: half of one would be taken for whole ever after. [-0, +0] */
+void lumap_need_class(lua_State *L, const char *name, lua_CFunction collect);
 
 /* The registry's field that holds package.loaded. [-0, +1] */
 void lumap_push_loaded(lua_State *L);

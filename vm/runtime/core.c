@@ -20,7 +20,7 @@ static int count_of(const luaL_Reg *functions) {
 }
 
 void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction collect) {
-  luaL_newmetatable(L, name);
+  lua_createtable(L, 0, 3);
   lua_pushstring(L, name);
   lua_setfield(L, -2, "__name");
   lua_pushcfunction(L, collect);
@@ -28,7 +28,7 @@ void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, l
   lua_createtable(L, 0, count_of(methods));
   lumap_core_set(L, methods);
   lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, name);
 }
 
 /* clock() -> seconds, monotonic */

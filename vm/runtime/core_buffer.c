@@ -393,6 +393,7 @@ static void push_class(lua_State *L, lumap_element type) {
   lua_setfield(L, -2, "__tostring");
   lua_pushliteral(L, "parallel.Buffer");
   lua_setfield(L, -2, "__metatable");
+  lumap_handle_set_metatable(L, LUMAP_HANDLE_BUFFER, type);
 }
 
 /* buffer_classes() -> list of { name, metatable } of all types, in the order of their numbers from 0, and the methods

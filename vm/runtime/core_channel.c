@@ -41,11 +41,7 @@ static int message_collect(lua_State *L) {
 }
 
 static message *push_new(lua_State *L) {
-  if (luaL_newmetatable(L, message_type)) {
-    lua_pushcfunction(L, message_collect);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
+  lumap_need_class(L, message_type, message_collect);
   return lumap_new_object(L, sizeof(message), 0, message_type);
 }
 
@@ -232,6 +228,7 @@ static int core_channel_class(lua_State *L) {
   lua_setfield(L, -2, "__tostring");
   lua_pushliteral(L, "parallel.Channel");
   lua_setfield(L, -2, "__metatable");
+  lumap_handle_set_metatable(L, LUMAP_HANDLE_CHANNEL, 0);
   return 0;
 }
 

@@ -102,6 +102,7 @@ static int core_counter_class(lua_State *L) {
   lua_setfield(L, -2, "__tostring");
   lua_pushliteral(L, "parallel.Counter");
   lua_setfield(L, -2, "__metatable");
+  lumap_handle_set_metatable(L, LUMAP_HANDLE_COUNTER, 0);
   return 0;
 }
 

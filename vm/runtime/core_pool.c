@@ -204,10 +204,7 @@ static int core_pool(lua_State *L) {
     runtime->knows_machine_code = true;
   }
   atomic_store(&runtime->layout, lumap_layout_ask(L));
-  luaL_newmetatable(L, "lumap.setup");
-  lua_pushcfunction(L, collect_setup);
-  lua_setfield(L, -2, "__gc");
-  lua_pop(L, 1);
+  lumap_need_class(L, "lumap.setup", collect_setup);
   setup = lumap_new_object(L, sizeof *setup, 0, "lumap.setup");
   write_setup(L, runtime, setup, 3, memory_limit);
   self = lumap_new_object(L, sizeof *self, 0, pool_type);
