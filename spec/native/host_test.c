@@ -3,6 +3,7 @@
  * host_test.c - liblumap as a host program meets it: through lumap.h alone, once for each VM. The program is its own
  * worker program.
  */
+#include <stdint.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -221,6 +222,49 @@ static void lack_of_memory_does_not_spoil_cdata(void) {
   }
 }
 
+/* An allocator that counts, and fails once: Lua 5.4 collects and asks again, and is refused again. */
+typedef struct mishap {
+  size_t calls, fails_at;
+} mishap;
+
+static void *fail_once(void *data, void *block, size_t old_size, size_t new_size) {
+  mishap *self = data;
+  if (new_size == 0) {
+    free(block);
+    return NULL;
+  }
+  if ((!block || new_size > old_size) && self->calls++ - self->fails_at < 2) return NULL;
+  return realloc(block, new_size);
+}
+
+static void what_one_lack_of_memory_left_undone_is_done_later(void) {
+  static const char *const code =
+      "if jit then jit.off() end\n"
+      "local buffer, counter, channel = parallel.buffer('double', 2), parallel.counter(), parallel.channel()\n"
+      "local list = parallel.map(function(x)\n"
+      "  counter:add(x)\n"
+      "  channel:send { buffer }\n"
+      "  return { x + buffer[1] + #channel:receive()[1] }\n"
+      "end, { 1, 2 }, { backend = 'serial' })\n"
+      "assert(list[2][1] == 4 and counter:get() == 3 and codec.decode(codec.encode(list))[1][1] == 3)\n"
+      "assert(parallel.submit(function() return 5 end):get() == 5)\n";
+  lumap_result result = LUMAP_ERROR_MEMORY;
+  for (size_t k = 1; result != LUMAP_OK; k++) {
+    mishap memory = {0, SIZE_MAX / 2};
+    char message[256] = "";
+    lumap_options options = {.allocator = fail_once, .allocator_data = &memory, .worker_count = 1, .backend = "serial"};
+    lumap *runtime = lumap_open(&options, message, sizeof message);
+    CHECK(runtime, "%s", message);
+    memory.fails_at = memory.calls + k;
+    result = run(runtime, code);
+    CHECK(result == LUMAP_OK || strstr(lumap_error_message(runtime), "memory"), "%s", lumap_error_message(runtime));
+    CHECK(memory.calls > memory.fails_at || result == LUMAP_OK, "it does not end");
+    memory.fails_at = SIZE_MAX / 2;
+    CHECK(run(runtime, code) == LUMAP_OK, "behind allocation %zu: %s", k, lumap_error_message(runtime));
+    lumap_close(runtime);
+  }
+}
+
 int main(int argc, char **argv) {
 #define TEST(name)                                                                                                     \
   { #name, name }
@@ -234,6 +278,7 @@ int main(int argc, char **argv) {
       TEST(without_the_signal_a_thread_is_given_up),
       TEST(lack_of_memory_is_an_ordinary_error),
       TEST(lack_of_memory_does_not_spoil_cdata),
+      TEST(what_one_lack_of_memory_left_undone_is_done_later),
   };
   int status = lumap_worker_main(argc, argv);
   if (status >= 0) return status;
