@@ -234,14 +234,15 @@ static lumap_status occupy(thread_crew *own, int i, lumap_error *error) {
 /* Place `i` stays empty: the next task hears why. False: there is none for it. */
 static bool fail_next_task(thread_crew *own, int i, const lumap_error *error) {
   lumap_task *task = own->feed.take(own->feed.self, &own->crew->workers[i], false);
-  if (task && task->kind == LUMAP_TASK_END) {
+  if (!task) return false;
+  if (task->kind == LUMAP_TASK_END) {
     lumap_task_free(task);
-  } else if (task) {
+  } else {
     task->error = *error;
     lumap_task_fail_start(task, i + 1);
     own->feed.finish(own->feed.self, &own->crew->workers[i], task);
   }
-  return task;
+  return true;
 }
 
 /* Nobody sits at place `i`: somebody new, or else the next task hears why not. Returns when to come again. */

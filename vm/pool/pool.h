@@ -6,8 +6,8 @@
  *
  * One queue for all workers: whoever is free takes the next task. Of those who wait the one that came last is woken,
  * whose memory is still in the cache. One that could not make itself ready is passed over, until there is reason to try
- * again. A job is one call of the caller (parallel.map,
- * submit): a lumap_call with the caller's end of it. Knows bytes and states, no Lua.
+ * again. A job is one call of the caller (parallel.map, submit): a lumap_call with the caller's end of it. Knows bytes
+ * and states, no Lua.
  *
  * Threads: a pool and its jobs are used by one thread, the caller's; workers use the feed. One lock a pool, held for a
  * few instructions; under it no function of a back-end or a caller runs.
