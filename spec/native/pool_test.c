@@ -3,7 +3,7 @@
  * pool_test.c - vm/pool alone, over a back-end whose workers are played by the test: when a cut is lifted, and who is
  * passed over.
  */
-#include "pool/pool.h"
+#include "pool/job.h"
 
 #include "backend/backend.h"
 #include "check.h"

@@ -11,7 +11,7 @@
  */
 #include "codec/codec.h"
 #include "codec/packed.h"
-#include "pool/pool.h"
+#include "pool/job.h"
 #include "runtime/core.h"
 
 static const char *const job_type = "lumap.job";
