@@ -123,6 +123,36 @@ backends.each_size(function(with, backend)
       assert_works(pool())
     end)
 
+    it("an item that cannot be sent again after a death leaves those behind it", function()
+      local gate, list = gates.new(), {}
+      for i = 1, 9 do
+        list[i] = { i }
+      end
+      local future = pool():map_async(function(item)
+        if item[1] == 3 then
+          gates.await(gate)
+          os.exit(6)
+        end
+        return item[1]
+      end, list, { chunk = 9, errors = "collect" })
+      -- All are on their way. What was behind the death is begun anew at item 4.
+      list[4][1], list[7][1] = coroutine.create(print), coroutine.create(print)
+      gates.open(gate)
+      local results = future:get()
+      gates.remove(gate)
+      for i = 1, 9 do
+        if i == 3 then
+          assert_died(results.errors[i], i, nil, 6)
+        elseif i == 4 or i == 7 then
+          assert.same({ "encode", i }, { results.errors[i].kind, results.errors[i].index })
+        else
+          assert.equal(i, results[i])
+          assert.is_nil(results.errors[i])
+        end
+      end
+      assert_works(pool())
+    end)
+
     it("every item may die", function()
       local list = pool():map(os.exit, { 1, 2, 3, 4, 5, 6 }, { errors = "collect", chunk = 2 })
       assert.equal(6, list.n)

@@ -7,6 +7,7 @@ require("spec.support.globals")()
 
 local backends = require("spec.support.backends")
 local caught = require("spec.support.caught")
+local gates = require("spec.support.gates")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
 
@@ -83,6 +84,45 @@ backends.each(function(with)
       end, with_refused(), options("finish"))
       assert.same({ "encode", 3, 11 }, { e.kind, e.index, #journal.lines(path) })
       journal.remove(path)
+    end
+  end)
+
+  it("an item that cannot be sent again after a death leaves those behind it", function()
+    for _, verb in ipairs({ "map", "imap_unordered" }) do
+      local gate, pulled = gates.new(), {}
+      -- The sixth is asked for when a chunk of the others is on its way.
+      local function give()
+        local i = #pulled + 1
+        if i == 6 then
+          pulled[2][1], pulled[4][1] = coroutine.create(print), coroutine.create(print)
+          gates.open(gate)
+        end
+        pulled[i] = { i }
+        return i <= 6 and pulled[i] or nil
+      end
+      local function work(item)
+        if item[1] == 1 then
+          gates.await(gate)
+          os.exit(6)
+        end
+        return item[1]
+      end
+      local options = with({ chunk = 5, errors = "collect" })
+      local results, errors = {}, {}
+      if verb == "map" then
+        results = parallel.map(work, give, options)
+        errors = results.errors
+      else
+        for i, value, e in parallel.imap_unordered(work, give, options) do
+          results[i], errors[i] = value, e
+        end
+      end
+      gates.remove(gate)
+      local kinds = { "died", "encode", nil, "encode" }
+      for i = 1, 6 do
+        assert.equal(kinds[i], errors[i] and errors[i].kind, verb .. " " .. i)
+        assert.equal(not kinds[i] and i or nil, results[i], verb .. " " .. i)
+      end
     end
   end)
 end, backends.all)
