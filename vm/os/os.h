@@ -3,7 +3,7 @@
  * os.h - the whole contract with the operating system: clocks, waiting, processes, counting CPUs.
  *
  * pthread mutexes, conditions and threads are used directly, as C11 atomics are; what is here is what differs between
- * systems or needs care. os_posix.c holds what POSIX gives, os_linux.c what Linux gives. Knows no Lua and no pool.
+ * systems or needs care. os_posix.c holds what POSIX gives, os_linux_*.c what Linux gives. Knows no Lua and no pool.
  */
 #ifndef LUMAP_OS_OS_H
 #define LUMAP_OS_OS_H
