@@ -133,6 +133,23 @@ backends.each(function(with)
       pool:join()
     end)
 
+    it("runs over the buffers of its own call", function()
+      local pool = parallel.pool(with({ workers = 1 }))
+      local function square(x)
+        return x * x
+      end
+      for i = 1, CALLS do
+        local from, into = parallel.buffer("double", { i, i + 1 }), parallel.buffer("double", 2)
+        local squares = { n = 2, i ^ 2, (i + 1) ^ 2 }
+        pool:map(square, from, { into = into })
+        assert.same(squares, into:table())
+        assert.same(squares, pool:map(square, from))
+        assert.same(squares, pool:map(square, { i, i + 1 }, { into = into:fill(0) }):table())
+      end
+      pool:close()
+      pool:join()
+    end)
+
     it("comes back as the caller's own", function()
       local function id(x)
         return x
@@ -147,6 +164,69 @@ backends.each(function(with)
       pool:close()
       pool:join()
     end)
+  end)
+end)
+
+describe("a worker that keeps a function", function()
+  local function shared_memories(pid)
+    local count = 0
+    for line in io.lines(("/proc/%s/maps"):format(pid)) do
+      if line:find("/memfd:lumap", 1, true) then
+        count = count + 1
+      end
+    end
+    return count
+  end
+
+  --- Maps over two buffers often enough that the worker keeps the function, then drops them. Returns how many memories
+  --- the worker has mapped before, and with them.
+  local function map_over_buffers(pool, pid)
+    local function square(x)
+      return x * x
+    end
+    local before, from, into = shared_memories(pid), parallel.buffer("double", 8), parallel.buffer("double", 8)
+    for _ = 1, CALLS do
+      pool:map(square, from, { into = into })
+    end
+    return before, shared_memories(pid)
+  end
+
+  local function open_pool()
+    local pool = parallel.ProcessPool(1)
+    local pid = pool:apply(function()
+      return io.open("/proc/self/stat"):read("*l"):match("^%d+")
+    end)
+    return pool, pid
+  end
+
+  it("lets go of the buffers that it mapped over when it rests", function()
+    local pool, pid = open_pool()
+    local before, with_them = map_over_buffers(pool, pid)
+    assert.equal(before + 2, with_them)
+    collectgarbage()
+    collectgarbage()
+    local deadline = parallel.clock() + 60
+    while shared_memories(pid) > before and parallel.clock() < deadline do
+      parallel.sleep(0.01)
+    end
+    assert.equal(before, shared_memories(pid))
+    pool:close()
+    pool:join()
+  end)
+
+  it("lets go of them when it has run other calls", function()
+    local pool, pid = open_pool()
+    local before = map_over_buffers(pool, pid)
+    for i = 1, 20 do
+      assert.equal(i, pool:apply(math.abs, -i))
+    end
+    pool:apply(collectgarbage)
+    pool:apply(collectgarbage)
+    collectgarbage()
+    collectgarbage()
+    assert.equal(before, shared_memories(pid))
+    pool:close()
+    pool:join()
   end)
 end)
 

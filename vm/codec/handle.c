@@ -11,12 +11,15 @@ static const char *const modules[] = {"", "parallel.buffer", "parallel.channel",
 
 /* ---- userdata ----------------------------------------------------------------------------------------------- */
 
-static int collect(lua_State *L) {
-  lumap_handle *handle = lua_touserdata(L, 1);
+void lumap_handle_empty(lumap_handle *handle) {
   lumap_memory_release(handle->memory);
   handle->memory = NULL;
   handle->data = NULL;
   handle->count = 0;
+}
+
+static int collect(lua_State *L) {
+  lumap_handle_empty(lua_touserdata(L, 1));
   return 0;
 }
 
@@ -143,6 +146,16 @@ static bool fits(const extent *part, const lumap_memory *memory) {
   size_t size = lumap_element_size((lumap_element)part->type);
   return part->offset <= memory->size && part->offset % size == 0 &&
          part->count <= (memory->size - part->offset) / size;
+}
+
+bool lumap_handle_fill(lumap_handle *handle, lumap_memory *memory, uint64_t offset, uint64_t count) {
+  extent part = {handle->type, offset, count};
+  if (!memory->data || !fits(&part, memory)) return false;
+  lumap_memory_acquire(memory);
+  handle->memory = memory;
+  handle->data = memory->data + offset;
+  handle->count = (double)count;
+  return true;
 }
 
 void lumap_get_handle(lumap_decoder *d, unsigned tag, uint64_t offset) {

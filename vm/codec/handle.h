@@ -37,6 +37,12 @@ lumap_handle *lumap_handle_push(lua_State *L, lumap_handle_kind kind, lumap_memo
 /* The handle at `index`, or NULL when it is none of that kind. [-0, +0] */
 lumap_handle *lumap_handle_test(lua_State *L, int index, lumap_handle_kind kind);
 
+/* Lets go of the memory: the handle is empty, as if finalized. */
+void lumap_handle_empty(lumap_handle *handle);
+/* Makes an empty handle one of a buffer in `memory`, of which it holds a reference, as lumap_handle_push does. False,
+ * and nothing done, where it has no such bytes. */
+bool lumap_handle_fill(lumap_handle *handle, lumap_memory *memory, uint64_t offset, uint64_t count);
+
 /* Pushes the metatable of handles of that kind and type; true if there is none yet: then a table with __gc, __name and
  * nothing else. [-0, +1] */
 bool lumap_handle_push_metatable(lua_State *L, lumap_handle_kind kind, lumap_element type);

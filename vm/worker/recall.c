@@ -9,11 +9,15 @@
  * and compared when the same bytes come again. What is a table, or has been read with effects beyond the call's own
  * environment, is read anew each time.
  *
+ * The same bytes may mean other memory: they name it by its number among what came along. So the buffers over which a
+ * call maps, which no function has, take the memory of the next one when it comes.
+ *
  * A note is a list: for each function the function itself, then for each upvalue its cell and its value. In its field
  * `globals` are the globals that the call has and the worker has not, or has otherwise; in `count`, how many names
- * there are in the environment.
+ * there are in the environment; in `buffers`, for each its handle, then as a string what it is of that memory.
  */
 #include "codec/codec.h"
+#include "codec/handle.h"
 #include "worker/task_api.h"
 
 /* Logs beyond this are not worth their memory. */
@@ -157,8 +161,73 @@ static bool are_globals_noted(lua_State *L, int environment, int note) {
   return same;
 }
 
+/* ---- buffers ------------------------------------------------------------------------------------------------- */
+
+/* What a buffer is of the memory that came along. */
+typedef struct part {
+  size_t number; /* of the reference */
+  uint64_t offset, count;
+} part;
+
+/* What came along with the log of the task, which is one entry. */
+static const lumap_references *references_of(const lumap_task *task) {
+  return task->call->log_first->bytes.references;
+}
+
+/* Appends the buffer on top to those of the note. False: the value is none. */
+static bool note_buffer(lua_State *L, int note, const lumap_references *references) {
+  int value = lua_gettop(L), size;
+  const lumap_handle *handle = lumap_handle_test(L, value, LUMAP_HANDLE_BUFFER);
+  part is = {0};
+  if (!handle || !references) return false;
+  while (is.number < references->count && references->items[is.number] != &handle->memory->counted)
+    is.number++;
+  if (is.number == references->count) return false;
+  is.offset = (uint64_t)((unsigned char *)handle->data - handle->memory->data);
+  is.count = (uint64_t)handle->count;
+  lua_getfield(L, note, "buffers");
+  size = (int)lumap_rawlen(L, -1);
+  lua_pushvalue(L, value);
+  lua_rawseti(L, -2, size + 1);
+  lua_pushlstring(L, (const char *)&is, sizeof is);
+  lua_rawseti(L, -2, size + 2);
+  lua_pop(L, 1);
+  return true;
+}
+
+/* Gives the buffer the memory that it has among these. NULL: none. Returns whether it has any. */
+static bool fill_buffer(lumap_handle *handle, const part *is, const lumap_references *references) {
+  lumap_handle_empty(handle);
+  return references && is->number < references->count &&
+         lumap_handle_fill(handle, (lumap_memory *)references->items[is->number], is->offset, is->count);
+}
+
+/* The same for all buffers of the note. Returns whether each has some. */
+static bool fill_buffers(lua_State *L, int note, const lumap_references *references) {
+  int top = lua_gettop(L);
+  bool good = true;
+  lua_getfield(L, note, "buffers");
+  for (int i = 1, size = (int)lumap_rawlen(L, -1); i < size; i += 2, lua_pop(L, 2)) {
+    part is;
+    lua_rawgeti(L, top + 1, i);
+    lua_rawgeti(L, top + 1, i + 1);
+    memcpy(&is, lua_tostring(L, -1), sizeof is);
+    good = fill_buffer(lua_touserdata(L, -2), &is, references) && good;
+  }
+  lua_settop(L, top);
+  return good;
+}
+
+/* empty(note): the buffers let go of their memory. */
+static int task_empty(lua_State *L) {
+  fill_buffers(L, 1, NULL);
+  return 0;
+}
+
+/* ---- all of it ----------------------------------------------------------------------------------------------- */
+
 /* Notes all objects of the scope at 1. */
-static bool note_objects(lua_State *L, int environment, int plan, int note) {
+static bool note_objects(lua_State *L, int environment, int plan, int note, const lumap_references *references) {
   int top = lua_gettop(L), count = 0;
   bool good = true;
   lumap_scope_push_slot(L, 1, LUMAP_SCOPE_OBJECTS);
@@ -167,22 +236,26 @@ static bool note_objects(lua_State *L, int environment, int plan, int note) {
     if (lua_isfunction(L, -1) && !lua_iscfunction(L, -1))
       good = note_function(L, note, &count, environment);
     else
-      good = lua_rawequal(L, -1, plan) || is_plain(L, environment);
+      good = lua_rawequal(L, -1, plan) || is_plain(L, environment) || note_buffer(L, note, references);
     lua_settop(L, top + 2);
   }
   lua_settop(L, top);
   return good;
 }
 
-/* note(scope, environment, plan) -> note, or nil: this context cannot be kept. Before anything of the call has run. */
+/* note(scope, environment, plan, task) -> note, or nil: this context cannot be kept. Before anything of the call has
+   run. */
 static int task_note(lua_State *L) {
-  enum { SCOPE = 1, ENVIRONMENT, PLAN, NOTE };
+  enum { SCOPE = 1, ENVIRONMENT, PLAN, TASK, NOTE };
   lumap_scope *scope = lumap_scope_check(L, SCOPE);
   if (scope->has_effects) return 0;
-  lua_settop(L, PLAN);
+  lua_settop(L, TASK);
   luaL_checkstack(L, 20, NULL);
   lua_newtable(L);
-  return note_objects(L, ENVIRONMENT, PLAN, NOTE) && note_globals(L, ENVIRONMENT, NOTE);
+  lua_newtable(L);
+  lua_setfield(L, NOTE, "buffers");
+  return note_objects(L, ENVIRONMENT, PLAN, NOTE, references_of(lua_touserdata(L, TASK))) &&
+         note_globals(L, ENVIRONMENT, NOTE);
 }
 
 /* Does item `at` of the note equal what is on top? [-1, +0] */
@@ -227,19 +300,21 @@ static bool is_metatable_as_made(lua_State *L, int environment, int metatable) {
   return same && fields == 1;
 }
 
-/* is_unchanged(note, environment, metatable) -> boolean: is all as it was noted? */
-static int task_is_unchanged(lua_State *L) {
-  enum { NOTE = 1, ENVIRONMENT, METATABLE };
-  lua_settop(L, METATABLE);
+/* revive(note, environment, metatable, task) -> boolean: is all as it was noted? Then the buffers have the memory that
+   came along with this task. */
+static int task_revive(lua_State *L) {
+  enum { NOTE = 1, ENVIRONMENT, METATABLE, TASK };
+  lua_settop(L, TASK);
   luaL_checkstack(L, 20, NULL);
   lua_pushboolean(L, is_metatable_as_made(L, ENVIRONMENT, METATABLE) && are_functions_noted(L, ENVIRONMENT, NOTE) &&
-                         are_globals_noted(L, ENVIRONMENT, NOTE));
+                         are_globals_noted(L, ENVIRONMENT, NOTE) &&
+                         fill_buffers(L, NOTE, references_of(lua_touserdata(L, TASK))));
   return 1;
 }
 
 void lumap_recall_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"log_code", task_log_code}, {"note", task_note}, {"is_unchanged", task_is_unchanged}, {NULL, NULL}};
+      {"log_code", task_log_code}, {"note", task_note}, {"revive", task_revive}, {"empty", task_empty}, {NULL, NULL}};
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);
     lua_setfield(L, -2, f->name);
