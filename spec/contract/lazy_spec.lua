@@ -127,6 +127,61 @@ backends.each(function(with)
   end)
 end, backends.all)
 
+backends.each(function(with)
+  it("an item that cannot be sent again when its chunk is cut short leaves those behind it", function()
+    local pool = parallel.pool(with({ workers = 2 }))
+    local function work(item)
+      local place = item[1]
+      if place == 1 then
+        gates.await(item.gate)
+      elseif place == 3 then
+        gates.open(item.gate)
+      end
+      return place
+    end
+    local cheap = {}
+    for i = 1, 300 do
+      cheap[i] = { 0 }
+    end
+
+    --- One call whose items all travel in one chunk, of the size that was learned. Returns them and the results.
+    local function try()
+      local gate, pulled = gates.new(), {}
+      local sent_before = pool:stats().bytes_sent
+      local results = pool:map(work, function()
+        if pool:stats().bytes_sent == sent_before then
+          pulled[#pulled + 1] = { #pulled + 1, gate = gate }
+          return pulled[#pulled]
+        end
+        -- That chunk is on its way, and there is no more.
+        if #pulled < 3 then
+          gates.open(gate)
+        else
+          pulled[2][1] = coroutine.create(print)
+        end
+        return nil
+      end, { errors = "collect" })
+      gates.remove(gate)
+      return pulled, results
+    end
+
+    local pulled, results
+    gates.await_that(function()
+      pool:map(work, cheap)
+      pulled, results = try()
+      -- What was learned on a busy machine may be that items are dear.
+      return #pulled >= 3
+    end)
+    assert.equal(#pulled, results.n)
+    for i = 1, #pulled do
+      assert.equal(i ~= 2 and i or nil, results[i])
+      assert.equal(i == 2 and "encode" or nil, results.errors[i] and results.errors[i].kind)
+    end
+    pool:close()
+    pool:join()
+  end)
+end, backends.concurrent)
+
 backends.each_size(function(with)
   it("iterators pull no more than ahead items beyond those that they handed out", function()
     for _, verb in ipairs({ "imap", "imap_unordered" }) do
