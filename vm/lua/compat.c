@@ -360,11 +360,14 @@ void lumap_collector_press(lua_State *L) {
   if (lua_gc(L, LUA_GCISRUNNING, 0) > 0) lua_gc(L, LUA_GCRESTART, 0);
 }
 
-static const char last_key;
+static const char last_key, pacing_key, witness_key;
 
-/* The VMs free the newest object first. It cannot be garbage before that. */
+/* The VMs free the newest object first. It cannot be garbage before that. Where memory is full to the brim, a state
+   that makes anything on its way out would have more mapped for it. */
 static int begin_close(lua_State *L) {
   const void **last = lua_touserdata(L, 1);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &pacing_key);
   if (!free_but_memory(L)) return 0;
   lua_newtable(L);
   lua_pushvalue(L, -1);
@@ -435,8 +438,6 @@ typedef struct pacing {
   double owed_kb;     /* what was made so, and has not driven it on */
 } pacing;
 
-static const char pacing_key, witness_key;
-
 static void push_witness(lua_State *L) {
   lua_newuserdata(L, 1);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &witness_key);
@@ -460,6 +461,9 @@ static int note_cycle(lua_State *L) {
 }
 
 void lumap_collector_pace(lua_State *L) {
+  /* A place for lumap_close_begin. */
+  lua_pushboolean(L, 0);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &last_key);
   memset(lua_newuserdata(L, sizeof(pacing)), 0, sizeof(pacing));
   lua_rawsetp(L, LUA_REGISTRYINDEX, &pacing_key);
   lua_createtable(L, 0, 1);
