@@ -118,9 +118,7 @@ static bool is_standard_module(const char *name) {
                                       "math", "utf8",    "debug",     "bit",   "jit", "jit.opt", "ffi"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(names[i], name) == 0) return true;
-  for (int i = 0; i < lumap_embedded_module_count; i++)
-    if (strcmp(lumap_embedded_modules[i].name, name) == 0) return true;
-  return false;
+  return lumap_embedded_find(name) != NULL;
 }
 
 /* Sets slot COPIES of the table on top: module -> a snapshot of what is in it, for those that lumap_additions_restore
@@ -250,7 +248,7 @@ static uint64_t fingerprint(lua_State *L) {
 }
 
 /* Sets slot PRELOADED of the table on top to a snapshot of package.preload: modules that every state can load without a
-   file, our own and LuaJIT's. [-0, +0] */
+   file, beside the embedded ones. [-0, +0] */
 static void note_preloaded(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
@@ -354,6 +352,7 @@ static const char finder[] = "local name = ...\n"
 
 static bool is_findable(lua_State *L, int owned) {
   bool found;
+  if (lumap_embedded_find(lua_tostring(L, -1))) return true;
   push_findable(L, owned);
   lua_pushvalue(L, -2);
   lua_rawget(L, -2);

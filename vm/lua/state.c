@@ -46,14 +46,29 @@ bool lumap_is_embedded(const char *source) {
   return strncmp(source, mark, sizeof mark - 1) == 0;
 }
 
+const lumap_embedded_module *lumap_embedded_find(const char *name) {
+  for (int i = 0; i < lumap_embedded_module_count; i++)
+    if (strcmp(lumap_embedded_modules[i].name, name) == 0) return &lumap_embedded_modules[i];
+  return NULL;
+}
+
+/* __index(preload, name) -> the function that loads the module, or nil */
+static int find_embedded(lua_State *L) {
+  const lumap_embedded_module *module = lua_type(L, 2) == LUA_TSTRING ? lumap_embedded_find(lua_tostring(L, 2)) : NULL;
+  if (!module) return 0;
+  lua_pushlightuserdata(L, (void *)(uintptr_t)module);
+  lua_pushcclosure(L, load_embedded, 1);
+  return 1;
+}
+
+/* A worker needs few of them: a function for each would cost it time and memory. */
 static void preload_embedded(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
-  for (int i = 0; i < lumap_embedded_module_count; i++) {
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&lumap_embedded_modules[i]);
-    lua_pushcclosure(L, load_embedded, 1);
-    lua_setfield(L, -2, lumap_embedded_modules[i].name);
-  }
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, find_embedded);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
   lua_pop(L, 2);
 }
 

@@ -22,6 +22,9 @@ typedef struct lumap_embedded_module {
 extern const lumap_embedded_module lumap_embedded_modules[];
 extern const int lumap_embedded_module_count;
 
+/* The one of that name, or NULL. Any thread. */
+const lumap_embedded_module *lumap_embedded_find(const char *name);
+
 /* Is that the `source` of lua_Debug for a function of an embedded module? Any thread. */
 bool lumap_is_embedded(const char *source);
 

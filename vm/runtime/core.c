@@ -5,13 +5,6 @@
 
 #include "lua/layout.h"
 
-void lumap_core_set(lua_State *L, const luaL_Reg *functions) {
-  for (; functions->name; functions++) {
-    lua_pushcfunction(L, functions->func);
-    lua_setfield(L, -2, functions->name);
-  }
-}
-
 static int count_of(const luaL_Reg *functions) {
   int count = 0;
   while (functions[count].name)
@@ -26,7 +19,7 @@ void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, l
   lua_pushcfunction(L, collect);
   lua_setfield(L, -2, "__gc");
   lua_createtable(L, 0, count_of(methods));
-  lumap_core_set(L, methods);
+  lumap_set_functions(L, methods);
   lua_setfield(L, -2, "__index");
   lua_setfield(L, LUA_REGISTRYINDEX, name);
 }
@@ -188,20 +181,30 @@ static int core_signal_name(lua_State *L) {
   return 1;
 }
 
-void lumap_core_open_system(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"clock", core_clock},         {"sleep", core_sleep},
-      {"cpu_count", core_cpu_count}, {"index", core_index},
-      {"event_key", core_event_key}, {"event_wait", core_event_wait},
-      {"cancelled", core_cancelled}, {"worker", core_worker},
-      {"draw_seed", core_draw_seed}, {"can_seed", core_can_seed},
-      {"new_list", core_new_list},   {"steps", core_steps},
-      {"settings", core_settings},   {"signal_name", core_signal_name},
-      {"direct", core_direct},       {NULL, NULL},
-  };
-  lumap_core_set(L, functions);
+const luaL_Reg lumap_core_system[] = {
+    {"clock", core_clock},         {"sleep", core_sleep},
+    {"cpu_count", core_cpu_count}, {"index", core_index},
+    {"event_key", core_event_key}, {"event_wait", core_event_wait},
+    {"cancelled", core_cancelled}, {"worker", core_worker},
+    {"draw_seed", core_draw_seed}, {"can_seed", core_can_seed},
+    {"new_list", core_new_list},   {"steps", core_steps},
+    {"settings", core_settings},   {"signal_name", core_signal_name},
+    {"direct", core_direct},       {NULL, NULL},
+};
+
+void lumap_core_push(lua_State *L) {
+  static const luaL_Reg *const parts[] = {lumap_core_system,
+                                          lumap_core_codec,
+                                          lumap_core_pool,
+                                          lumap_core_buffer,
+                                          lumap_core_counter,
+                                          lumap_core_channel,
+                                          NULL};
+  lumap_push_functions(L, parts);
   lua_pushliteral(L, LUMAP_VERSION);
   lua_setfield(L, -2, "version");
   lua_pushliteral(L, LUMAP_VM_NAME);
   lua_setfield(L, -2, "vm");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "loading");
 }

@@ -1,31 +1,29 @@
 /* SPDX-License-Identifier: MIT
  *
- * core.h - the parts of module "lumap.core", the C functions that stdlib/ is written on. Each function adds its own to
- * the table on top. [-0, +0]
+ * core.h - the module "lumap.core", the C functions that stdlib/ is written on, and its parts.
  */
 #ifndef LUMAP_RUNTIME_CORE_H
 #define LUMAP_RUNTIME_CORE_H
 
+#include "lua/functions.h"
 #include "pool/pool.h"
 #include "runtime/runtime.h"
 
-/* Sets `functions`, a list that ends with NULL, in the table on top. */
-void lumap_core_set(lua_State *L, const luaL_Reg *functions);
+/* Pushes the module. [-0, +1] */
+void lumap_core_push(lua_State *L);
 
 /* Makes the metatable `name` with `methods` (as __index too) and the finalizer. [-0, +0] */
 void lumap_core_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction collect);
 
 /* clock, sleep, cpu_count, index, worker, new_list, settings */
-void lumap_core_open_system(lua_State *L);
+extern const luaL_Reg lumap_core_system[];
 /* encode, decode, check, register, is_class: codec.h as Lua functions; cdata, standard_globals */
-void lumap_core_open_codec(lua_State *L);
+extern const luaL_Reg lumap_core_codec[];
 /* pool, which makes its methods, and those of jobs, when it is called first */
-void lumap_core_open_pool(lua_State *L);
+extern const luaL_Reg lumap_core_pool[];
 void lumap_core_open_job(lua_State *L);
 /* buffer, buffer_classes and what maps over buffers need; counter, counter_class; channel, channel_class */
-void lumap_core_open_buffer(lua_State *L);
-void lumap_core_open_counter(lua_State *L);
-void lumap_core_open_channel(lua_State *L);
+extern const luaL_Reg lumap_core_buffer[], lumap_core_counter[], lumap_core_channel[];
 
 /* Pushes a new job of the pool, whose object is at 1, and returns 1. [-0, +1] */
 int lumap_core_push_job(lua_State *L, lumap_pool *pool, bool finds_globals);

@@ -403,7 +403,7 @@ static int core_buffer_classes(lua_State *L) {
       {"fill", buffer_fill}, {"table", buffer_table}, {"string", buffer_string}, {"slice", buffer_slice}, {NULL, NULL}};
   lua_createtable(L, LUMAP_ELEMENT_COUNT, 0);
   lua_newtable(L);
-  lumap_core_set(L, methods);
+  lumap_set_functions(L, methods);
   for (int type = 0; type < LUMAP_ELEMENT_COUNT; type++) {
     lua_createtable(L, 2, 0);
     lua_pushstring(L, lumap_element_name((lumap_element)type));
@@ -455,13 +455,10 @@ static int core_copy(lua_State *L) {
   return 1;
 }
 
-void lumap_core_open_buffer(lua_State *L) {
-  static const luaL_Reg functions[] = {{"buffer", core_buffer},
-                                       {"buffer_classes", core_buffer_classes},
-                                       {"is_buffer", core_is_buffer},
-                                       {"overlap", core_overlap},
-                                       {"copy_buffer", core_copy},
-                                       {"store_result", core_store_result},
-                                       {NULL, NULL}};
-  lumap_core_set(L, functions);
-}
+const luaL_Reg lumap_core_buffer[] = {{"buffer", core_buffer},
+                                      {"buffer_classes", core_buffer_classes},
+                                      {"is_buffer", core_is_buffer},
+                                      {"overlap", core_overlap},
+                                      {"copy_buffer", core_copy},
+                                      {"store_result", core_store_result},
+                                      {NULL, NULL}};

@@ -222,7 +222,7 @@ static int core_channel_class(lua_State *L) {
       {"send", channel_send}, {"receive", channel_receive}, {"close", channel_close}, {NULL, NULL}};
   if (!lumap_handle_push_metatable(L, LUMAP_HANDLE_CHANNEL, 0)) return 0;
   lua_newtable(L);
-  lumap_core_set(L, methods);
+  lumap_set_functions(L, methods);
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, channel_tostring);
   lua_setfield(L, -2, "__tostring");
@@ -232,7 +232,4 @@ static int core_channel_class(lua_State *L) {
   return 0;
 }
 
-void lumap_core_open_channel(lua_State *L) {
-  static const luaL_Reg functions[] = {{"channel", core_channel}, {"channel_class", core_channel_class}, {NULL, NULL}};
-  lumap_core_set(L, functions);
-}
+const luaL_Reg lumap_core_channel[] = {{"channel", core_channel}, {"channel_class", core_channel_class}, {NULL, NULL}};

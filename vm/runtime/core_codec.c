@@ -112,16 +112,13 @@ static int core_standard_globals(lua_State *L) {
   return 1;
 }
 
-void lumap_core_open_codec(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"encode", core_encode},
-      {"decode", core_decode},
-      {"check", core_check},
-      {"register", core_register},
-      {"is_class", core_is_class},
-      {"cdata", core_cdata},
-      {"standard_globals", core_standard_globals},
-      {NULL, NULL},
-  };
-  lumap_core_set(L, functions);
-}
+const luaL_Reg lumap_core_codec[] = {
+    {"encode", core_encode},
+    {"decode", core_decode},
+    {"check", core_check},
+    {"register", core_register},
+    {"is_class", core_is_class},
+    {"cdata", core_cdata},
+    {"standard_globals", core_standard_globals},
+    {NULL, NULL},
+};

@@ -96,7 +96,7 @@ static int core_counter_class(lua_State *L) {
                                      {NULL, NULL}};
   if (!lumap_handle_push_metatable(L, LUMAP_HANDLE_COUNTER, 0)) return 0;
   lua_newtable(L);
-  lumap_core_set(L, methods);
+  lumap_set_functions(L, methods);
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, counter_tostring);
   lua_setfield(L, -2, "__tostring");
@@ -106,7 +106,4 @@ static int core_counter_class(lua_State *L) {
   return 0;
 }
 
-void lumap_core_open_counter(lua_State *L) {
-  static const luaL_Reg functions[] = {{"counter", core_counter}, {"counter_class", core_counter_class}, {NULL, NULL}};
-  lumap_core_set(L, functions);
-}
+const luaL_Reg lumap_core_counter[] = {{"counter", core_counter}, {"counter_class", core_counter_class}, {NULL, NULL}};

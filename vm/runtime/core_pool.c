@@ -219,7 +219,4 @@ static int core_pool(lua_State *L) {
   return lumap_error_raise(L, &error);
 }
 
-void lumap_core_open_pool(lua_State *L) {
-  static const luaL_Reg functions[] = {{"pool", core_pool}, {NULL, NULL}};
-  lumap_core_set(L, functions);
-}
+const luaL_Reg lumap_core_pool[] = {{"pool", core_pool}, {NULL, NULL}};

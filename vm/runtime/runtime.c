@@ -42,9 +42,6 @@ static void require_global(lua_State *L, const char *name) {
   lua_setglobal(L, name);
 }
 
-/* As many as lumap.core has, or a few more: a table that grows costs twice as much. */
-enum { MANY_FUNCTIONS = 60 };
-
 /* The state is open, with the standard libraries. */
 static int furnish(lua_State *L) {
   lumap_runtime *runtime = lua_touserdata(L, 1);
@@ -61,13 +58,7 @@ static int furnish(lua_State *L) {
   lumap_layout_trust(L, atomic_load(&runtime->layout));
   lumap_collector_pace(L);
   lumap_push_loaded(L);
-  lua_createtable(L, 0, MANY_FUNCTIONS);
-  lumap_core_open_system(L);
-  lumap_core_open_codec(L);
-  lumap_core_open_pool(L);
-  lumap_core_open_buffer(L);
-  lumap_core_open_counter(L);
-  lumap_core_open_channel(L);
+  lumap_core_push(L);
   lua_setfield(L, -2, "lumap.core");
   lua_pop(L, 1);
   lumap_cdata_open(L, !runtime->worker);

@@ -108,6 +108,7 @@ static void count_items(lua_State *L, copy *self) {
 
 /* On the thread's stack lies what the caller hands over. */
 static int prepare(lua_State *L) {
+  static const luaL_Reg *const parts[] = {lumap_task_functions, lumap_loop_functions, NULL};
   copy *self = lua_touserdata(L, 2);
   limit_memory(L, self);
   count_items(L, self);
@@ -122,9 +123,7 @@ static int prepare(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "parallel.worker");
   lua_call(L, 1, 1);
-  lua_newtable(L);
-  lumap_task_api_open(L);
-  lumap_loops_open(L);
+  lumap_push_functions(L, parts);
   lua_pushlightuserdata(L, self->control);
   lua_setfield(L, -2, "control");
   lua_newtable(L);

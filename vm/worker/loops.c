@@ -151,11 +151,5 @@ static int loop_into(lua_State *L) {
   return 1;
 }
 
-void lumap_loops_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"begin", loop_begin}, {"numbers", loop_numbers}, {"into", loop_into}, {NULL, NULL}};
-  for (const luaL_Reg *f = functions; f->name; f++) {
-    lua_pushcfunction(L, f->func);
-    lua_setfield(L, -2, f->name);
-  }
-}
+const luaL_Reg lumap_loop_functions[] = {
+    {"begin", loop_begin}, {"numbers", loop_numbers}, {"into", loop_into}, {NULL, NULL}};

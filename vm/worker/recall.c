@@ -312,11 +312,5 @@ static int task_revive(lua_State *L) {
   return 1;
 }
 
-void lumap_recall_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"log_code", task_log_code}, {"note", task_note}, {"revive", task_revive}, {"empty", task_empty}, {NULL, NULL}};
-  for (const luaL_Reg *f = functions; f->name; f++) {
-    lua_pushcfunction(L, f->func);
-    lua_setfield(L, -2, f->name);
-  }
-}
+const luaL_Reg lumap_recall_functions[] = {
+    {"log_code", task_log_code}, {"note", task_note}, {"revive", task_revive}, {"empty", task_empty}, {NULL, NULL}};

@@ -397,35 +397,29 @@ static int task_stream_address(lua_State *L) {
   return 2;
 }
 
-void lumap_task_api_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"info", task_info},
-      {"environment", task_environment},
-      {"scope", task_scope},
-      {"enter", task_enter},
-      {"know", task_know},
-      {"log", task_log},
-      {"entry", task_entry},
-      {"items", task_items},
-      {"memory", task_memory},
-      {"unpack", task_unpack},
-      {"finish", task_finish},
-      {"finish_numbers", task_finish_numbers},
-      {"cancel", task_cancel},
-      {"fail_init", task_fail_init},
-      {"index", task_index},
-      {"hide_index", task_hide_index},
-      {"note_failed", task_note_failed},
-      {"stop_from", task_stop_from},
-      {"begin_streams", task_begin_streams},
-      {"end_streams", task_end_streams},
-      {"start_stream", task_start_stream},
-      {"start_border", task_start_border},
-      {"stream_address", task_stream_address},
-      {NULL, NULL},
-  };
-  for (const luaL_Reg *f = functions; f->name; f++) {
-    lua_pushcfunction(L, f->func);
-    lua_setfield(L, -2, f->name);
-  }
-}
+const luaL_Reg lumap_task_functions[] = {
+    {"info", task_info},
+    {"environment", task_environment},
+    {"scope", task_scope},
+    {"enter", task_enter},
+    {"know", task_know},
+    {"log", task_log},
+    {"entry", task_entry},
+    {"items", task_items},
+    {"memory", task_memory},
+    {"unpack", task_unpack},
+    {"finish", task_finish},
+    {"finish_numbers", task_finish_numbers},
+    {"cancel", task_cancel},
+    {"fail_init", task_fail_init},
+    {"index", task_index},
+    {"hide_index", task_hide_index},
+    {"note_failed", task_note_failed},
+    {"stop_from", task_stop_from},
+    {"begin_streams", task_begin_streams},
+    {"end_streams", task_end_streams},
+    {"start_stream", task_start_stream},
+    {"start_border", task_start_border},
+    {"stream_address", task_stream_address},
+    {NULL, NULL},
+};

@@ -7,16 +7,16 @@
 #define LUMAP_WORKER_TASK_API_H
 
 #include "backend/task.h"
-#include "lua/compat.h"
+#include "lua/functions.h"
 
-/* Adds the functions to the table on top. [-0, +0] */
-void lumap_task_api_open(lua_State *L);
+/* What a task is and becomes. */
+extern const luaL_Reg lumap_task_functions[];
 
-/* Adds log_code, note and is_unchanged, by which what a call left serves the next one. [-0, +0] */
-void lumap_recall_open(lua_State *L);
+/* log_code, note, revive and empty, by which what a call left serves the next one. */
+extern const luaL_Reg lumap_recall_functions[];
 
-/* Adds begin, numbers and into, the C ways to run items; LuaJIT has compiled ones (stdlib/parallel/loops.lua). */
-void lumap_loops_open(lua_State *L);
+/* begin, numbers and into, the C ways to run items; LuaJIT has compiled ones (stdlib/parallel/loops.lua). */
+extern const luaL_Reg lumap_loop_functions[];
 
 /* ---- a worker runs so many items and is then replaced ---- */
 

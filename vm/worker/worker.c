@@ -153,9 +153,6 @@ typedef struct preparing {
   bool in_host; /* os.exit must not end the process */
 } preparing;
 
-/* As many as worker.lua gets, or a few more. */
-enum { MANY_FUNCTIONS = 31 };
-
 static int take_reference(lua_State *L, const char *field) {
   lua_getfield(L, -1, field);
   return luaL_ref(L, LUA_REGISTRYINDEX);
@@ -163,6 +160,7 @@ static int take_reference(lua_State *L, const char *field) {
 
 /* Loads worker.lua and gives it the C functions, and the init function of the pool if there is one. */
 static int prepare(lua_State *L) {
+  static const luaL_Reg *const parts[] = {lumap_task_functions, lumap_loop_functions, lumap_recall_functions, NULL};
   preparing *p = lua_touserdata(L, 1);
   worker *self = p->self;
   self->runtime->generator.item = &self->runtime->control->index;
@@ -180,10 +178,7 @@ static int prepare(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "parallel.worker");
   lua_call(L, 1, 1);
-  lua_createtable(L, 0, MANY_FUNCTIONS);
-  lumap_task_api_open(L);
-  lumap_loops_open(L);
-  lumap_recall_open(L);
+  lumap_push_functions(L, parts);
   lua_pushlightuserdata(L, self->runtime->control);
   lua_setfield(L, -2, "control");
   lua_rawgeti(L, LUA_REGISTRYINDEX, self->stopped);
