@@ -378,6 +378,36 @@ static void one_empty_slab_is_kept(void) {
   if (!CHECK_SANITIZED) CHECK(mapped() == before, "%ld pages more", mapped() - before);
 }
 
+/* A place that is used up, in which two large blocks are free: small ones, all with what is in them, come to lie there
+   before more is mapped. */
+static void what_is_free_in_a_place_is_used_before_more_is_mapped(void) {
+  enum { LARGE = 4096, SMALL = 48, COUNT = 2 * (LARGE / SMALL) };
+  static unsigned char *block[COUNT];
+  unsigned char *large[2];
+  long before;
+  lumap_heap *heap;
+  if (CHECK_SANITIZED) return;
+  slabs = lumap_slabs_new();
+  CHECK(slabs && (heap = lumap_heap_open(slabs)), "no heap");
+  for (int i = 0; i < 2; i++)
+    CHECK((large[i] = lumap_heap_allocate(heap, NULL, 0, LARGE)), "no large block");
+  while (lumap_heap_ready(heap) >= SMALL)
+    CHECK(lumap_heap_allocate(heap, NULL, 0, SMALL), "no memory");
+  before = mapped();
+  for (int i = 0; i < 2; i++)
+    lumap_heap_allocate(heap, large[i], LARGE, 0);
+  for (int i = 0; i < COUNT; i++) {
+    CHECK((block[i] = lumap_heap_allocate(heap, NULL, 0, SMALL)), "no block %d", i);
+    fill(block[i], SMALL, (unsigned)i);
+  }
+  CHECK(mapped() == before, "%ld pages were mapped", mapped() - before);
+  for (int i = 0; i < COUNT; i++)
+    CHECK(is_filled(block[i], SMALL, (unsigned)i), "block %d", i);
+  CHECK(lumap_heap_allocate(heap, NULL, 0, SMALL) && mapped() > before, "there was more room than is known");
+  lumap_heap_close(heap);
+  lumap_slabs_release(slabs);
+}
+
 /* Without address space for a slab of the larger kind there is one of the other. */
 static void small_heaps_where_memory_is_short(void) {
   struct rlimit before, low;
@@ -475,6 +505,7 @@ int main(int argc, char **argv) {
       TEST(what_gets_small_stays_where_there_is_no_room_for_it),
       TEST(small_heaps_share_slabs_and_leave_none),
       TEST(one_empty_slab_is_kept),
+      TEST(what_is_free_in_a_place_is_used_before_more_is_mapped),
       TEST(small_heaps_where_memory_is_short),
       TEST(heaps_on_many_threads_and_ended_on_another),
       TEST(places_on_many_threads),

@@ -158,15 +158,33 @@ static inline void *take_from(source *blocks) {
   return block;
 }
 
+/* The largest free block of the nursery, if that is not too small, is cut up like the nursery itself: what tables and
+   stacks have outgrown while the state was opened is a few KB, and mapping more costs as much as opening it. */
+static bool cut_up_freed(lumap_heap *heap, size_t size) {
+  unsigned at = CLASS_COUNT - 1, least = class_of(size);
+  free_block *block;
+  while (!heap->nursed[at].free)
+    if (at-- == least) return false;
+  block = heap->nursed[at].free;
+  heap->nursed[at].free = block->next;
+  heap->nursery = (char *)block;
+  heap->nursery_end = heap->nursery + size_of_class(at);
+  return true;
+}
+
+static bool map_upper(lumap_heap *heap) {
+  heap->upper = lumap_pages_take(&heap->pages, UPPER_SIZE);
+  if (!heap->upper) return false;
+  heap->nursery = heap->upper;
+  heap->nursery_end = heap->upper + UPPER_SIZE;
+  return true;
+}
+
 /* A block that is cut off the nursery; NULL: it is used up. */
 static void *take_nursed(lumap_heap *heap, size_t size) {
-  if ((size_t)(heap->nursery_end - heap->nursery) < size) {
-    if (heap->upper) return NULL;
-    heap->upper = lumap_pages_take(&heap->pages, UPPER_SIZE);
-    if (!heap->upper) return NULL;
-    heap->nursery = heap->upper;
-    heap->nursery_end = heap->upper + UPPER_SIZE;
-  }
+  if ((size_t)(heap->nursery_end - heap->nursery) < size &&
+      (heap->upper || !(cut_up_freed(heap, size) || map_upper(heap))))
+    return NULL;
   heap->nursery += size;
   return heap->nursery - size;
 }
