@@ -30,6 +30,7 @@ local SIDES = {
   ["squares list"] = ALL,
   ["squares range"] = ALL,
   ["squares buffer"] = ALL,
+  ["squares again"] = ALL,
   ["squares single"] = ALL,
   ["mandelbrot rows"] = ALL,
   ["bodies ensembles"] = NO_C,

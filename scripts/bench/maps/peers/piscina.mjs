@@ -200,14 +200,14 @@ const shared = (fill) => {
   return memory;
 };
 
-async function buffer() {
+const buffer = (times) => async () => {
   const from = shared(same), into = shared(() => 0), pool = await openPool();
   const run = async () => {
-    await mapBy(pool, 1, "squarePart", parts({ from, into }));
+    for (let i = 0; i < times; i++) await mapBy(pool, 1, "squarePart", parts({ from, into }));
     return new Float64Array(into);
   };
   return { pool, run, check: weighted };
-}
+};
 
 async function array() {
   const memory = shared((i) => i % 1000), pool = await openPool();
@@ -239,7 +239,8 @@ async function calls() {
 
 const cases = {
   "squares.list": mapping("square", oneTo, weighted),
-  "squares.buffer": buffer,
+  "squares.buffer": buffer(1),
+  "squares.again": buffer(20),
   "squares.single": mapping("square", oneTo, weighted, { length: 1 }),
   "mandelbrot.rows": mapping("row", (n) => list(n, (y) => (y - 1) * (2.4 / n) - 1.2), bySeven, { length: 8 }),
   "bodies.ensembles": mapping("simulate", oneTo, byIndex, { length: 1 }),

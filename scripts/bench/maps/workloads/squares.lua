@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- What does a map cost an item when the item itself costs nothing: x * x over a million numbers, in a list, as a range
--- that is never a list, and from one buffer into another? And what does it cost when each item travels alone?
+-- that is never a list, and from one buffer into another, once and again and again? And what does it cost when each
+-- item travels alone?
 
 local lists = require("maps.lists")
 
@@ -33,6 +34,35 @@ local function over_buffer(pair)
   end
   return into
 end
+
+-- So often in a row, as a program does that takes its steps over the same memory.
+local AGAIN = 20
+
+local function again(map)
+  return function(...)
+    local into
+    for _ = 1, AGAIN do
+      into = map(...)
+    end
+    return into
+  end
+end
+
+local function map_over_buffer(pool, pair)
+  return pool:map(square, pair.from, { into = pair.into })
+end
+
+local function buffers(n, parallel)
+  return { from = parallel.buffer("double", lists.one_to(n)), into = parallel.buffer("double", n) }
+end
+
+local NO_BUFFERS = {
+  luv = "has no shared memory",
+  mce = "has no shared memory",
+  ["python-threads"] = "has no map into memory",
+  ["python-pool"] = "has no map into memory",
+  ["python-futures"] = "has no map into memory",
+}
 
 local function figures(n)
   return { { key = "seconds", unit = "ns an item", factor = 1e9 / n } }
@@ -84,20 +114,25 @@ return {
       size = 1000000,
       quick = 1000,
       figures = figures,
-      absent = {
-        luv = "has no shared memory",
-        mce = "has no shared memory",
-        ["python-threads"] = "has no map into memory",
-        ["python-pool"] = "has no map into memory",
-        ["python-futures"] = "has no map into memory",
-      },
-      items = function(n, parallel)
-        return { from = parallel.buffer("double", lists.one_to(n)), into = parallel.buffer("double", n) }
-      end,
+      absent = NO_BUFFERS,
+      items = buffers,
       loop = over_buffer,
-      map = function(pool, pair)
-        return pool:map(square, pair.from, { into = pair.into })
+      map = map_over_buffer,
+      check = digest,
+      targets = { { vm = "lumap", kind = "thread", most = 0.7 } },
+    },
+    {
+      name = "again",
+      payload = "x * x, %s doubles from buffer to buffer, " .. AGAIN .. " times in a row",
+      size = 1000000,
+      quick = 1000,
+      figures = function(n)
+        return { { key = "seconds", unit = "ns an item", factor = 1e9 / (AGAIN * n) } }
       end,
+      absent = NO_BUFFERS,
+      items = buffers,
+      loop = again(over_buffer),
+      map = again(map_over_buffer),
       check = digest,
       targets = { { vm = "lumap", kind = "thread", most = 0.7 } },
     },
