@@ -197,12 +197,6 @@ static void restart_later(lua_State *L, double kb) {
   lua_gc(L, LUA_GCSTEP, kb < 1000000000 ? -(int)kb : -1000000000);
 }
 
-bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
-  if (!lua_isinteger(L, index)) return false;
-  *value = lua_tointeger(L, index);
-  return true;
-}
-
 void lumap_push_integer(lua_State *L, int64_t value) {
   lua_pushinteger(L, value);
 }

@@ -61,7 +61,15 @@ void lua_rawsetp(lua_State *L, int index, const void *key);
 
 /* Is the value a number without a fraction that `*value` can hold? On 5.4 floats are not integers, on LuaJIT 3.0 is
  * but -0.0 is not: what an encoder writes as integer comes back as the same value. [-0, +0] */
+#if LUMAP_VM_IS_LUAJIT
 bool lumap_is_integer(lua_State *L, int index, int64_t *value);
+#else
+static inline bool lumap_is_integer(lua_State *L, int index, int64_t *value) {
+  if (!lua_isinteger(L, index)) return false;
+  *value = lua_tointeger(L, index);
+  return true;
+}
+#endif
 
 /* Pushes an integer; on LuaJIT one that a double cannot hold exactly becomes an int64_t cdata. [-0, +1] */
 void lumap_push_integer(lua_State *L, int64_t value);

@@ -67,17 +67,16 @@ static void set_items(lua_State *L, number_loop *loop, int index, const char *ki
 }
 
 /* Item k runs from now on; false: it shall not. */
-static bool begin_item(const number_loop *loop, uint64_t k) {
+static inline bool begin_item(const number_loop *loop, uint64_t k) {
   return lumap_control_begin_item(loop->control, loop->call, loop->first + k);
 }
 
 /* Stores the result on top; false when it is no number of the kind of those before it. */
 static bool store_result(lua_State *L, number_loop *loop, uint64_t k) {
   int64_t integer;
-  int kind;
-  if (lua_type(L, -1) != LUA_TNUMBER) return false;
   /* On LuaJIT all numbers are doubles: there is one kind of results, as for the compiled loop. */
-  kind = !LUMAP_VM_IS_LUAJIT && lumap_is_integer(L, -1, &integer) ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_F64;
+  int kind = !LUMAP_VM_IS_LUAJIT && lumap_is_integer(L, -1, &integer) ? LUMAP_PAYLOAD_I64 : LUMAP_PAYLOAD_F64;
+  if (kind == LUMAP_PAYLOAD_F64 && lua_type(L, -1) != LUA_TNUMBER) return false;
   if (loop->results == LUMAP_PAYLOAD_NONE) loop->results = kind;
   if (kind != loop->results) return false;
   if (kind == LUMAP_PAYLOAD_I64) {
