@@ -378,10 +378,10 @@ static void one_empty_slab_is_kept(void) {
   if (!CHECK_SANITIZED) CHECK(mapped() == before, "%ld pages more", mapped() - before);
 }
 
-/* A place that is used up, in which two large blocks are free: small ones, all with what is in them, come to lie there
-   before more is mapped. */
+/* A place that is used up, in which two large blocks are free: two that need more than half of one come to lie there,
+   and small ones in what is left of both, before more is mapped. */
 static void what_is_free_in_a_place_is_used_before_more_is_mapped(void) {
-  enum { LARGE = 4096, SMALL = 48, COUNT = 2 * (LARGE / SMALL) };
+  enum { LARGE = 5120, MIDDLE = 2816, SMALL = 48, COUNT = 2 * ((LARGE - MIDDLE) / SMALL) };
   static unsigned char *block[COUNT];
   unsigned char *large[2];
   long before;
@@ -396,11 +396,17 @@ static void what_is_free_in_a_place_is_used_before_more_is_mapped(void) {
   before = mapped();
   for (int i = 0; i < 2; i++)
     lumap_heap_allocate(heap, large[i], LARGE, 0);
+  for (int i = 0; i < 2; i++) {
+    CHECK((large[i] = lumap_heap_allocate(heap, NULL, 0, MIDDLE)), "no middle block");
+    fill(large[i], MIDDLE, (unsigned)(COUNT + i));
+  }
   for (int i = 0; i < COUNT; i++) {
     CHECK((block[i] = lumap_heap_allocate(heap, NULL, 0, SMALL)), "no block %d", i);
     fill(block[i], SMALL, (unsigned)i);
   }
   CHECK(mapped() == before, "%ld pages were mapped", mapped() - before);
+  for (int i = 0; i < 2; i++)
+    CHECK(is_filled(large[i], MIDDLE, (unsigned)(COUNT + i)), "middle block %d", i);
   for (int i = 0; i < COUNT; i++)
     CHECK(is_filled(block[i], SMALL, (unsigned)i), "block %d", i);
   CHECK(lumap_heap_allocate(heap, NULL, 0, SMALL) && mapped() > before, "there was more room than is known");

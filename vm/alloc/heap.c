@@ -158,6 +158,18 @@ static inline void *take_from(source *blocks) {
   return block;
 }
 
+/* What is left of the nursery, or of what was cut up in its place, becomes a free block. */
+static void keep_rest(lumap_heap *heap) {
+  size_t left = (size_t)(heap->nursery_end - heap->nursery);
+  free_block *block = (free_block *)(void *)heap->nursery;
+  unsigned class;
+  if (left < UNIT) return;
+  class = class_of(left < SMALL_MOST ? left : SMALL_MOST);
+  if (size_of_class(class) > left) class -= 1;
+  block->next = heap->nursed[class].free;
+  heap->nursed[class].free = block;
+}
+
 /* The largest free block of the nursery, if that is not too small, is cut up like the nursery itself: what tables and
    stacks have outgrown while the state was opened is a few KB, and mapping more costs as much as opening it. */
 static bool cut_up_freed(lumap_heap *heap, size_t size) {
@@ -182,9 +194,12 @@ static bool map_upper(lumap_heap *heap) {
 
 /* A block that is cut off the nursery; NULL: it is used up. */
 static void *take_nursed(lumap_heap *heap, size_t size) {
-  if ((size_t)(heap->nursery_end - heap->nursery) < size &&
-      (heap->upper || !(cut_up_freed(heap, size) || map_upper(heap))))
-    return NULL;
+  if ((size_t)(heap->nursery_end - heap->nursery) < size) {
+    if (heap->upper) return NULL;
+    keep_rest(heap);
+    heap->nursery = heap->nursery_end;
+    if (!cut_up_freed(heap, size) && !map_upper(heap)) return NULL;
+  }
   heap->nursery += size;
   return heap->nursery - size;
 }

@@ -44,7 +44,7 @@ void lumap_heap_limit(lumap_heap *heap, size_t bytes, void (*pressure)(void *dat
 /* Bytes that the state holds: those it asked for, nothing that is kept here for later. */
 size_t lumap_heap_used(const lumap_heap *heap);
 
-/* Bytes that it has for small blocks without asking the system. */
+/* Bytes that it has for small blocks without asking the system, or more. */
 size_t lumap_heap_ready(const lumap_heap *heap);
 
 /* From now on, freeing does nothing: all goes with lumap_heap_close, which must be next but for such frees. Closing a

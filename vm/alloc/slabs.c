@@ -13,8 +13,8 @@
 
 #include "os/os.h"
 
-/* Until there are more workers than the first one has room for, 18, huge pages would be a waste. In the further ones,
- * of 36 places, little is left over, and one worker that stays when all others have gone keeps no more than that. */
+/* Until there are more workers than the first one has room for, 19, huge pages would be a waste. In the further ones,
+ * of 39 places, little is left over, and one worker that stays when all others have gone keeps no more than that. */
 static const size_t first_size = (size_t)2 << 20, further_size = (size_t)4 << 20, huge_page = (size_t)2 << 20;
 enum { HEAD = 4096 };
 
