@@ -58,6 +58,23 @@ backends.each(function(with, backend)
     assert.same({ stdout = "\nfailures\n", stderr = "", code = 0 }, result)
   end)
 
+  it("what a program does to package.preload hides nothing of what is loaded late", function()
+    local result = interpreter.run_code(
+      [[
+        local function hide()
+          setmetatable(package.preload, { __index = function() end, __metatable = "mine" })
+          error("hidden")
+        end
+        setmetatable(package.preload, { __index = function() end })
+        print(parallel.map(hide, { 1 }, { errors = "collect" }).errors[1].value:match("hidden$"))
+        package.preload["parallel.streams"] = function() return "replaced" end
+        print(require("parallel.streams"), (pcall(require, "parallel.nothing")))
+      ]],
+      { env = { LUMAP_BACKEND = backend, LUMAP_WORKERS = 1 } }
+    )
+    assert.same({ stdout = "hidden\nreplaced\tfalse\n", stderr = "", code = 0 }, result)
+  end)
+
   it("an encoder that comes late writes what is left", function()
     local function give(i)
       if i == 4 then

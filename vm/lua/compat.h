@@ -35,6 +35,7 @@ enum { LUMAP_TCDATA = 10 };
 #define LUMAP_VM_NAME LUA_RELEASE
 #define LUMAP_VM_NOTICE LUA_COPYRIGHT
 #define LUMAP_PROGRAM "lumap54"
+#define LUMAP_SEARCHERS "searchers" /* of require, in the table package */
 #define LUMAP_EXPRESSION "return "
 #define LUMAP_EXPRESSION_EXTRA 0
 #define LUMAP_HOOK_LEVEL 1
@@ -49,6 +50,7 @@ enum { LUMAP_TCDATA = 10 };
 #define LUMAP_VM_NOTICE LUAJIT_VERSION " -- " LUAJIT_COPYRIGHT ". " LUAJIT_URL
 #define LUMAP_PROGRAM "lumap"
 #define LUMAP_EXPRESSION "return nil, "
+#define LUMAP_SEARCHERS "loaders"
 #define LUMAP_EXPRESSION_EXTRA 1
 #define LUMAP_HOOK_LEVEL 0
 #define LUMAP_OPTION_L_SETS_GLOBAL 0

@@ -52,23 +52,26 @@ const lumap_embedded_module *lumap_embedded_find(const char *name) {
   return NULL;
 }
 
-/* __index(preload, name) -> the function that loads the module, or nil */
-static int find_embedded(lua_State *L) {
-  const lumap_embedded_module *module = lua_type(L, 2) == LUA_TSTRING ? lumap_embedded_find(lua_tostring(L, 2)) : NULL;
-  if (!module) return 0;
+/* The first searcher: what package.preload has goes before an embedded module. */
+static int search(lua_State *L) {
+  const lumap_embedded_module *module = lumap_embedded_find(luaL_checkstring(L, 1));
+  lua_settop(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, LUA_MULTRET);
+  if (lua_isfunction(L, 2) || !module) return lua_gettop(L) - 1;
   lua_pushlightuserdata(L, (void *)(uintptr_t)module);
   lua_pushcclosure(L, load_embedded, 1);
   return 1;
 }
 
-/* A worker needs few of them: a function for each would cost it time and memory. */
-static void preload_embedded(lua_State *L) {
+/* Not by package.preload itself: a worker needs few of them, and a function for each would cost it time and memory. */
+static void find_embedded(lua_State *L) {
   lua_getglobal(L, "package");
-  lua_getfield(L, -1, "preload");
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, find_embedded);
-  lua_setfield(L, -2, "__index");
-  lua_setmetatable(L, -2);
+  lua_getfield(L, -1, LUMAP_SEARCHERS);
+  lua_rawgeti(L, -1, 1);
+  lua_pushcclosure(L, search, 1);
+  lua_rawseti(L, -2, 1);
   lua_pop(L, 2);
 }
 
@@ -93,7 +96,7 @@ static int open_protected(lua_State *L) {
   lumap_collector_start(L);
   set_path(L, "path", what->options->path);
   set_path(L, "cpath", what->options->cpath);
-  preload_embedded(L);
+  find_embedded(L);
   if (what->setup) {
     lua_pushcfunction(L, what->setup);
     lua_pushlightuserdata(L, what->data);
