@@ -165,6 +165,13 @@ describe("scripts/bench/run", function()
     assert.equal(at, #lines)
   end)
 
+  it("has peers that do what is done several times in a row as often", function()
+    for _, name in ipairs({ "workloads/squares.lua", "peers/limits.c", "peers/piscina.mjs" }) do
+      local text = interpreter.read_file("scripts/bench/maps/" .. name)
+      assert.equal("20", text:match("AGAIN = (%d+)"), name)
+    end
+  end)
+
   it("draws the curves of the sweep", function()
     if os.execute("command -v gnuplot >/dev/null") ~= 0 and os.execute("command -v gnuplot >/dev/null") ~= true then
       return pending("gnuplot is not installed")

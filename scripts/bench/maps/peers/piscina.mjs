@@ -200,6 +200,9 @@ const shared = (fill) => {
   return memory;
 };
 
+// As often as the workload says.
+const AGAIN = 20;
+
 const buffer = (times) => async () => {
   const from = shared(same), into = shared(() => 0), pool = await openPool();
   const run = async () => {
@@ -240,7 +243,7 @@ async function calls() {
 const cases = {
   "squares.list": mapping("square", oneTo, weighted),
   "squares.buffer": buffer(1),
-  "squares.again": buffer(20),
+  "squares.again": buffer(AGAIN),
   "squares.single": mapping("square", oneTo, weighted, { length: 1 }),
   "mandelbrot.rows": mapping("row", (n) => list(n, (y) => (y - 1) * (2.4 / n) - 1.2), bySeven, { length: 8 }),
   "bodies.ensembles": mapping("simulate", oneTo, byIndex, { length: 1 }),
