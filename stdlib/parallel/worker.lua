@@ -15,8 +15,6 @@ local core = require "lumap.core"
 local WARM_ITEMS = 64
 -- So many logs are remembered.
 local MOST_KEPT = 16
--- After so many other calls, a context that is kept holds its buffers no longer.
-local MOST_OTHERS = 16
 
 --- Stores what one item gave: value c at columns[c][k].
 local function store(columns, k, ...)
@@ -133,33 +131,20 @@ return function(api)
 
   -- What calls have left that serves others: by the bytes of their log. `true`: such a log has come once.
   local kept, kept_count = {}, 0
-  -- Those of them that hold buffers: context -> which call it was that used them last.
-  local holding, opened = {}, 0
-
-  --- Contexts let go of the buffers that no call has used since call `last`: mapping them anew costs as much as running
-  --- over them, so that is not done at once.
-  local function let_go(last)
-    for context, used in pairs(holding) do
-      if used <= last then
-        api.empty(context.note)
-        holding[context] = nil
-      end
-    end
-  end
 
   --- The context that an earlier call with the same log has left, if that is as good as a new one.
   local function recall(code, task)
     local context = code and kept[code]
     if not context or context == true then return nil end
-    kept[code], holding[context] = true, nil
+    kept[code] = true
     return api.revive(context.note, context.environment, context.metatable, task) and context or nil
   end
 
   --- Keeps a context that is over, or lets go of it.
   local function keep(context)
     if not context.note or context.read ~= 1 or context.failed then return end
+    api.hold(context.note)
     kept[context.code] = context
-    if context.plan.into or context.plan.buffer then holding[context] = opened end
   end
 
   --- Notes that a log has come. True when it came before: then it is worth a note of what it brought.
@@ -176,8 +161,6 @@ return function(api)
       return contexts[call]
     end
     local code = api.log_code(task)
-    opened = opened + 1
-    if next(holding) then let_go(opened - MOST_OTHERS) end
     local context = recall(code, task)
     if not context then
       local environment, metatable = api.environment()
@@ -395,9 +378,7 @@ return function(api)
     api.end_streams()
   end
 
-  --- Call 0: there has been none for a while.
   local function forget(call)
-    if call == 0 then return let_go(opened) end
     local context = contexts[call]
     if not context then return end
     if context == current then enter(nil) end

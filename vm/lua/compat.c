@@ -357,7 +357,7 @@ void lumap_collector_press(lua_State *L) {
 static const char last_key, pacing_key, witness_key;
 
 /* The VMs free the newest object first. It cannot be garbage before that. Where memory is full to the brim, a state
-   that makes anything on its way out would have more mapped for it. */
+   that makes more than this on its way out would have more mapped for it. */
 static int begin_close(lua_State *L) {
   const void **last = lua_touserdata(L, 1);
   lua_pushnil(L);

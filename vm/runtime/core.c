@@ -205,6 +205,7 @@ void lumap_core_push(lua_State *L) {
   lua_setfield(L, -2, "version");
   lua_pushliteral(L, LUMAP_VM_NAME);
   lua_setfield(L, -2, "vm");
+  /* It is asked for often, and would be looked for each time if it were nil. */
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "loading");
 }

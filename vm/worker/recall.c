@@ -10,11 +10,13 @@
  * environment, is read anew each time.
  *
  * The same bytes may mean other memory: they name it by its number among what came along. So the buffers over which a
- * call maps, which no function has, take the memory of the next one when it comes.
+ * call maps, which no function has (the debug library apart), take the memory of the next one when it comes. Until then
+ * they hold theirs for as long as garbage would: to map it anew costs a process as much as to run over it.
  *
  * A note is a list: for each function the function itself, then for each upvalue its cell and its value. In its field
  * `globals` are the globals that the call has and the worker has not, or has otherwise; in `count`, how many names
- * there are in the environment; in `buffers`, for each its handle, then as a string what it is of that memory.
+ * there are in the environment; in `buffers`, for each its handle, then as a string what it is of that memory; in
+ * `holder`, as a light userdata, what lets go of it (nil: a call runs, or it is done).
  */
 #include "codec/codec.h"
 #include "codec/handle.h"
@@ -174,7 +176,7 @@ static const lumap_references *references_of(const lumap_task *task) {
   return task->call->log_first->bytes.references;
 }
 
-/* Appends the buffer on top to those of the note. False: the value is none. */
+/* Appends the buffer on top to those of the note. False: the value is none. Each memory is in the list once. */
 static bool note_buffer(lua_State *L, int note, const lumap_references *references) {
   int value = lua_gettop(L), size;
   const lumap_handle *handle = lumap_handle_test(L, value, LUMAP_HANDLE_BUFFER);
@@ -218,10 +220,46 @@ static bool fill_buffers(lua_State *L, int note, const lumap_references *referen
   return good;
 }
 
-/* empty(note): the buffers let go of their memory. */
-static int task_empty(lua_State *L) {
-  fill_buffers(L, 1, NULL);
+/* Nobody refers to it, so that the collector meets it when it would have met the buffers. */
+typedef struct holder {
+  bool is_over; /* another call has the buffers */
+} holder;
+
+static const char *const holder_type = "lumap.holder";
+
+static int let_go(lua_State *L) {
+  const holder *self = lua_touserdata(L, 1);
+  if (self->is_over) return 0;
+  lumap_push_userdata_table(L, 1);
+  lua_rawgeti(L, -1, 1);
+  lua_pushnil(L);
+  lua_setfield(L, -2, "holder");
+  fill_buffers(L, lua_gettop(L), NULL);
   return 0;
+}
+
+/* hold(note): the call is over. */
+static int task_hold(lua_State *L) {
+  luaL_checkstack(L, 10, NULL);
+  lua_getfield(L, 1, "buffers");
+  if (lumap_rawlen(L, -1) == 0) return 0;
+  lumap_need_class(L, holder_type, let_go);
+  lua_pushlightuserdata(L, lumap_new_object(L, sizeof(holder), 1, holder_type));
+  lua_setfield(L, 1, "holder");
+  lumap_push_userdata_table(L, -1);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 1);
+  return 0;
+}
+
+static void end_hold(lua_State *L, int note) {
+  holder *self;
+  lua_getfield(L, note, "holder");
+  self = lua_touserdata(L, -1);
+  if (self) self->is_over = true;
+  lua_pushnil(L);
+  lua_setfield(L, note, "holder");
+  lua_pop(L, 1);
 }
 
 /* ---- all of it ----------------------------------------------------------------------------------------------- */
@@ -306,6 +344,7 @@ static int task_revive(lua_State *L) {
   enum { NOTE = 1, ENVIRONMENT, METATABLE, TASK };
   lua_settop(L, TASK);
   luaL_checkstack(L, 20, NULL);
+  end_hold(L, NOTE);
   lua_pushboolean(L, is_metatable_as_made(L, ENVIRONMENT, METATABLE) && are_functions_noted(L, ENVIRONMENT, NOTE) &&
                          are_globals_noted(L, ENVIRONMENT, NOTE) &&
                          fill_buffers(L, NOTE, references_of(lua_touserdata(L, TASK))));
@@ -313,4 +352,4 @@ static int task_revive(lua_State *L) {
 }
 
 const luaL_Reg lumap_recall_functions[] = {
-    {"log_code", task_log_code}, {"note", task_note}, {"revive", task_revive}, {"empty", task_empty}, {NULL, NULL}};
+    {"log_code", task_log_code}, {"note", task_note}, {"revive", task_revive}, {"hold", task_hold}, {NULL, NULL}};

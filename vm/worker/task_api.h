@@ -12,7 +12,7 @@
 /* What a task is and becomes. */
 extern const luaL_Reg lumap_task_functions[];
 
-/* log_code, note, revive and empty, by which what a call left serves the next one. */
+/* log_code, note, revive and hold, by which what a call left serves the next one. */
 extern const luaL_Reg lumap_recall_functions[];
 
 /* begin, numbers and into, the C ways to run items; LuaJIT has compiled ones (stdlib/parallel/loops.lua). */

@@ -355,10 +355,13 @@ typedef struct forgetting {
 
 static int forget_protected(lua_State *L) {
   forgetting *f = lua_touserdata(L, 1);
+  if (f->call_id == 0) {
+    lumap_runtime_rest(f->self->runtime);
+    return 0;
+  }
   lua_rawgeti(L, LUA_REGISTRYINDEX, f->self->forget);
   lumap_push_integer(L, f->call_id);
   lua_call(L, 1, 0);
-  if (f->call_id == 0) lumap_runtime_rest(f->self->runtime);
   return 0;
 }
 
