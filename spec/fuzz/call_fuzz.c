@@ -101,7 +101,7 @@ static const char reading[] = "local api = ...\n"
 static lua_State *open_worker(void) {
   lua_State *L = fuzz_open(NULL);
   lua_newtable(L);
-  lumap_task_api_open(L);
+  lumap_set_functions(L, lumap_task_functions);
   fuzz_run(L, "=reading", reading, 1, 1);
   fuzz_disarm(L);
   return L;
