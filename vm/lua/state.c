@@ -52,17 +52,24 @@ const lumap_embedded_module *lumap_embedded_find(const char *name) {
   return NULL;
 }
 
-/* The first searcher: what package.preload has goes before an embedded module. */
+/* The first searcher, over the VM's and package.preload: what is in that goes before an embedded module. */
 static int search(lua_State *L) {
-  const lumap_embedded_module *module = lumap_embedded_find(luaL_checkstring(L, 1));
+  const char *name = luaL_checkstring(L, 1);
+  const lumap_embedded_module *module = lumap_embedded_find(name);
+  if (module) {
+    lua_getfield(L, lua_upvalueindex(2), name);
+    if (!lua_isnil(L, -1)) module = NULL;
+  }
   lua_settop(L, 1);
+  if (module) {
+    lua_pushlightuserdata(L, (void *)(uintptr_t)module);
+    lua_pushcclosure(L, load_embedded, 1);
+    return 1;
+  }
   lua_pushvalue(L, lua_upvalueindex(1));
-  lua_pushvalue(L, 1);
+  lua_insert(L, 1);
   lua_call(L, 1, LUA_MULTRET);
-  if (lua_isfunction(L, 2) || !module) return lua_gettop(L) - 1;
-  lua_pushlightuserdata(L, (void *)(uintptr_t)module);
-  lua_pushcclosure(L, load_embedded, 1);
-  return 1;
+  return lua_gettop(L);
 }
 
 /* Not by package.preload itself: a worker needs few of them, and a function for each would cost it time and memory. */
@@ -70,7 +77,8 @@ static void find_embedded(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, LUMAP_SEARCHERS);
   lua_rawgeti(L, -1, 1);
-  lua_pushcclosure(L, search, 1);
+  lua_getfield(L, -3, "preload");
+  lua_pushcclosure(L, search, 2);
   lua_rawseti(L, -2, 1);
   lua_pop(L, 2);
 }
