@@ -11,6 +11,7 @@ local gates = require("spec.support.gates")
 local interpreter = require("spec.support.interpreter")
 local journal = require("spec.support.journal")
 local parallel = require("parallel")
+local processes = require("spec.support.processes")
 
 -- Enough that the same function has been met, noted and recalled.
 local CALLS = 5
@@ -171,15 +172,7 @@ backends.each(function(with)
 end)
 
 describe("a worker that keeps a function", function()
-  local function shared_memories(pid)
-    local count = 0
-    for line in io.lines(("/proc/%s/maps"):format(pid)) do
-      if line:find("/memfd:lumap", 1, true) then
-        count = count + 1
-      end
-    end
-    return count
-  end
+  local shared_memories = processes.shared_memories
 
   --- Maps over two buffers often enough that the worker keeps the function, then drops them. Returns how many memories
   --- the worker has mapped before, and with them.
@@ -196,10 +189,7 @@ describe("a worker that keeps a function", function()
 
   local function open_pool()
     local pool = parallel.ProcessPool(1)
-    local pid = pool:apply(function()
-      return io.open("/proc/self/stat"):read("*l"):match("^%d+")
-    end)
-    return pool, pid
+    return pool, pool:apply(processes.own)
   end
 
   it("lets go of the buffers that it mapped over when it rests", function()
@@ -208,11 +198,9 @@ describe("a worker that keeps a function", function()
     assert.equal(before + 2, with_them)
     collectgarbage()
     collectgarbage()
-    local deadline = parallel.clock() + 60
-    while shared_memories(pid) > before and parallel.clock() < deadline do
-      parallel.sleep(0.01)
-    end
-    assert.equal(before, shared_memories(pid))
+    gates.await_that(function()
+      return shared_memories(pid) == before
+    end)
     pool:close()
     pool:join()
   end)

@@ -29,6 +29,19 @@ function processes.runs(pid)
   return state ~= nil and state ~= "Z" and state ~= "X"
 end
 
+--- How many memories that are shared with workers a process has mapped.
+---@param pid integer|"self"
+---@return integer
+function processes.shared_memories(pid)
+  local count = 0
+  for line in io.lines(("/proc/%s/maps"):format(pid)) do
+    if line:find("/memfd:lumap", 1, true) then
+      count = count + 1
+    end
+  end
+  return count
+end
+
 --- Sends a signal to a process, if it is still there.
 ---@param signal string name or number, as kill(1) takes it
 function processes.signal(pid, signal)

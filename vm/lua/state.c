@@ -72,8 +72,8 @@ static int search(lua_State *L) {
   return lua_gettop(L);
 }
 
-/* Not by package.preload itself: a worker needs few of them, and a function for each would cost it time and memory. */
-static void find_embedded(lua_State *L) {
+/* In place of a function for each module in package.preload: a worker needs few, and would pay for all. */
+static void set_searcher(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, LUMAP_SEARCHERS);
   lua_rawgeti(L, -1, 1);
@@ -104,7 +104,7 @@ static int open_protected(lua_State *L) {
   lumap_collector_start(L);
   set_path(L, "path", what->options->path);
   set_path(L, "cpath", what->options->cpath);
-  find_embedded(L);
+  set_searcher(L);
   if (what->setup) {
     lua_pushcfunction(L, what->setup);
     lua_pushlightuserdata(L, what->data);
